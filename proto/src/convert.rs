@@ -1,0 +1,316 @@
+//! Raw bytes and words of the wire to the nouns of `model`, and back. What cannot be read is a [`WireError`], never a panic.
+
+use holdfast_model::{
+    Account, Epoch, Fence, Generation, JobId, Layout, LayoutNode, LayoutVersion, NodeId, PARTITION_COUNT,
+    PoolId, Replication, ResourceId, Sequence, SessionClaims, TenantId, Verb, Workload,
+};
+
+use crate::{coordinator, status::ErrorCode, storage};
+
+/// A field of a request or answer cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field '{field}' is {problem}")]
+pub struct WireError {
+    /// The field's name in the .proto.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl From<WireError> for tonic::Status {
+    fn from(error: WireError) -> Self {
+        ErrorCode::BadRequest.status(error.to_string())
+    }
+}
+
+/// Reads an id of fixed length from its bytes.
+pub fn id<T>(field: &'static str, bytes: &[u8]) -> Result<T, WireError>
+where
+    T: FromBytes,
+{
+    T::from_bytes(bytes).ok_or(WireError { field, problem: "not an id of the right length" })
+}
+
+/// Ids that travel as raw bytes.
+pub trait FromBytes: Sized {
+    /// `None` when the length is wrong.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+macro_rules! from_bytes {
+    ($($name:ty),+) => {
+        $(impl FromBytes for $name {
+            fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                Self::from_slice(bytes).ok()
+            }
+        })+
+    };
+}
+from_bytes!(
+    TenantId,
+    ResourceId,
+    JobId,
+    holdfast_model::ChunkId,
+    holdfast_model::PinHash,
+    holdfast_model::RunId,
+    holdfast_model::SnapshotId
+);
+
+/// A message field that must be there.
+pub fn required<T>(field: &'static str, value: Option<T>) -> Result<T, WireError> {
+    value.ok_or(WireError { field, problem: "missing" })
+}
+
+/// A word of `model` in a string field.
+pub fn word<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, WireError> {
+    text.parse().map_err(|_| WireError { field, problem: "not a known word" })
+}
+
+/// A workload's code.
+pub fn workload(code: u32) -> Result<Workload, WireError> {
+    u8::try_from(code)
+        .ok()
+        .and_then(Workload::from_code)
+        .ok_or(WireError { field: "workload", problem: "not a known workload" })
+}
+
+impl From<Fence> for storage::Fence {
+    fn from(fence: Fence) -> Self {
+        Self { generation: fence.generation.0, attempt: fence.attempt }
+    }
+}
+
+impl From<storage::Fence> for Fence {
+    fn from(fence: storage::Fence) -> Self {
+        Self { generation: Generation(fence.generation), attempt: fence.attempt }
+    }
+}
+
+impl From<&Layout> for storage::Layout {
+    fn from(layout: &Layout) -> Self {
+        Self {
+            version: layout.version.0,
+            pool: layout.pool.0.clone(),
+            copies: layout.replication.copies.into(),
+            ack_sites: layout.replication.ack_sites.into(),
+            nodes: layout.nodes.iter().map(Into::into).collect(),
+            owners: layout.owners.iter().flatten().map(|index| u32::from(*index)).collect(),
+        }
+    }
+}
+
+impl From<&LayoutNode> for storage::LayoutNode {
+    fn from(node: &LayoutNode) -> Self {
+        Self {
+            id: node.id.0,
+            site: node.site.0.clone(),
+            address: node.address.clone(),
+            capacity_bytes: node.capacity_bytes,
+        }
+    }
+}
+
+impl TryFrom<storage::Layout> for Layout {
+    type Error = WireError;
+
+    fn try_from(wire: storage::Layout) -> Result<Self, WireError> {
+        let copies =
+            u8::try_from(wire.copies).map_err(|_| WireError { field: "copies", problem: "too many" })?;
+        let ack_sites = u8::try_from(wire.ack_sites)
+            .map_err(|_| WireError { field: "ack_sites", problem: "too many" })?;
+        let wrong = WireError { field: "owners", problem: "not 4,096 rows of known nodes" };
+        if copies == 0 || wire.owners.len() != usize::from(PARTITION_COUNT) * usize::from(copies) {
+            return Err(wrong);
+        }
+        if wire.owners.iter().any(|index| *index as usize >= wire.nodes.len()) {
+            return Err(wrong);
+        }
+        let owners = wire
+            .owners
+            .chunks(usize::from(copies))
+            .map(|row| row.iter().filter_map(|index| u16::try_from(*index).ok()).collect())
+            .collect();
+        Ok(Self {
+            version: LayoutVersion(wire.version),
+            pool: PoolId(wire.pool),
+            replication: Replication { copies, ack_sites },
+            nodes: wire.nodes.into_iter().map(Into::into).collect(),
+            owners,
+        })
+    }
+}
+
+impl From<storage::LayoutNode> for LayoutNode {
+    fn from(node: storage::LayoutNode) -> Self {
+        Self {
+            id: NodeId(node.id),
+            site: holdfast_model::SiteName(node.site),
+            address: node.address,
+            capacity_bytes: node.capacity_bytes,
+        }
+    }
+}
+
+/// A verb's code on the wire.
+pub fn verb_code(verb: Verb) -> u32 {
+    match verb {
+        Verb::Read => 1,
+        Verb::Write => 2,
+        Verb::Commit => 3,
+    }
+}
+
+fn verb(code: u32) -> Result<Verb, WireError> {
+    match code {
+        1 => Ok(Verb::Read),
+        2 => Ok(Verb::Write),
+        3 => Ok(Verb::Commit),
+        _ => Err(WireError { field: "verbs", problem: "not a known verb" }),
+    }
+}
+
+impl From<&SessionClaims> for storage::SessionTokenBody {
+    fn from(claims: &SessionClaims) -> Self {
+        Self {
+            tenant: claims.tenant.0.to_vec().into(),
+            pool: claims.pool.0.clone(),
+            resource: claims.resource.0.to_vec().into(),
+            workload: claims.workload.code().into(),
+            job: claims.job.0.to_vec().into(),
+            fence: Some(claims.fence.into()),
+            epoch: claims.epoch.0,
+            verbs: claims.verbs.iter().map(|verb| verb_code(*verb)).collect(),
+            expires_at_ms: claims.expires_at_ms,
+        }
+    }
+}
+
+impl TryFrom<storage::SessionTokenBody> for SessionClaims {
+    type Error = WireError;
+
+    fn try_from(body: storage::SessionTokenBody) -> Result<Self, WireError> {
+        Ok(Self {
+            tenant: id("tenant", &body.tenant)?,
+            pool: PoolId(body.pool),
+            resource: id("resource", &body.resource)?,
+            workload: workload(body.workload)?,
+            job: id("job", &body.job)?,
+            fence: required("fence", body.fence)?.into(),
+            epoch: Epoch(body.epoch),
+            verbs: body.verbs.into_iter().map(verb).collect::<Result<_, _>>()?,
+            expires_at_ms: body.expires_at_ms,
+        })
+    }
+}
+
+/// What a commit ticket says: this pin, and no other, may take this sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Whose pin.
+    pub tenant: TenantId,
+    /// Of which resource.
+    pub resource: ResourceId,
+    /// And workload.
+    pub workload: Workload,
+    /// The sequence it takes.
+    pub sequence: Sequence,
+    /// The attempt that may do so.
+    pub fence: Fence,
+    /// BLAKE3 of the pin's bytes.
+    pub pin_hash: holdfast_model::PinHash,
+}
+
+impl From<&Ticket> for storage::CommitTicketBody {
+    fn from(ticket: &Ticket) -> Self {
+        Self {
+            tenant: ticket.tenant.0.to_vec().into(),
+            resource: ticket.resource.0.to_vec().into(),
+            workload: ticket.workload.code().into(),
+            sequence: ticket.sequence.0,
+            fence: Some(ticket.fence.into()),
+            pin_hash: ticket.pin_hash.0.to_vec().into(),
+        }
+    }
+}
+
+impl TryFrom<storage::CommitTicketBody> for Ticket {
+    type Error = WireError;
+
+    fn try_from(body: storage::CommitTicketBody) -> Result<Self, WireError> {
+        Ok(Self {
+            tenant: id("tenant", &body.tenant)?,
+            resource: id("resource", &body.resource)?,
+            workload: workload(body.workload)?,
+            sequence: Sequence(body.sequence),
+            fence: required("fence", body.fence)?.into(),
+            pin_hash: id("pin_hash", &body.pin_hash)?,
+        })
+    }
+}
+
+impl From<Account> for coordinator::Account {
+    fn from(a: Account) -> Self {
+        Self {
+            listed: a.listed,
+            stored: a.stored,
+            unchanged: a.unchanged,
+            skipped: a.skipped,
+            gone: a.gone,
+            failed_retryable: a.failed_retryable,
+            failed_permanent: a.failed_permanent,
+            removed: a.removed,
+            carried: a.carried,
+            bytes_read: a.bytes_read,
+            bytes_stored: a.bytes_stored,
+            requests: a.requests,
+        }
+    }
+}
+
+impl From<coordinator::Account> for Account {
+    fn from(a: coordinator::Account) -> Self {
+        Self {
+            listed: a.listed,
+            stored: a.stored,
+            unchanged: a.unchanged,
+            skipped: a.skipped,
+            gone: a.gone,
+            failed_retryable: a.failed_retryable,
+            failed_permanent: a.failed_permanent,
+            removed: a.removed,
+            carried: a.carried,
+            bytes_read: a.bytes_read,
+            bytes_stored: a.bytes_stored,
+            requests: a.requests,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_survives_the_wire() {
+        let node = |id: u64, site: &str| LayoutNode {
+            id: NodeId(id),
+            site: site.into(),
+            address: "127.0.0.1:1".to_owned(),
+            capacity_bytes: 1,
+        };
+        let layout = Layout::compute(
+            LayoutVersion(3),
+            "p".into(),
+            Replication::default(),
+            vec![node(1, "a"), node(2, "b")],
+        )
+        .unwrap();
+        assert_eq!(Layout::try_from(storage::Layout::from(&layout)).unwrap(), layout);
+    }
+
+    #[test]
+    fn a_layout_that_names_unknown_nodes_is_refused() {
+        let wire = storage::Layout { copies: 1, owners: vec![7; 4096], ..Default::default() };
+        assert_eq!(Layout::try_from(wire).unwrap_err().field, "owners");
+    }
+}
