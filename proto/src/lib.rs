@@ -7,6 +7,7 @@
 
 pub mod convert;
 pub mod signed;
+mod secret;
 pub mod status;
 
 // The folders of the packages, because generated code finds its neighbours by `super`.
