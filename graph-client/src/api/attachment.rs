@@ -1,0 +1,205 @@
+//! Attachments of messages: one list without content, then the content of those that MIME does not give.
+//!
+//! The one invariant to know: the list is complete or it is an error; where Exchange cannot list them at once, they are listed
+//! by id and read one by one.
+
+use std::{collections::HashSet, sync::atomic::Ordering};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    ErrorClass, GraphClient, GraphError, MimeStream,
+    error::Operation,
+    json::{FromObject, read_object},
+    request::Call,
+};
+
+use super::mail_folder::mailbox;
+
+/// A message has no more pages of attachments.
+const MAX_PAGES: usize = 1_000;
+
+const WITH_CONTENT_ID: &str =
+    "id,name,contentType,size,isInline,lastModifiedDateTime,microsoft.graph.fileAttachment/contentId";
+const PLAIN: &str = "id,name,contentType,size,isInline,lastModifiedDateTime";
+
+/// What an attachment is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttachmentKind {
+    /// Bytes.
+    File,
+    /// Another Outlook item.
+    Item,
+    /// A link.
+    Reference,
+    /// Something newer than this program: Microsoft's type name.
+    Unknown(String),
+}
+
+/// An attachment without its content.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttachmentInfo {
+    /// Its id.
+    pub id: String,
+    /// What it is.
+    pub kind: AttachmentKind,
+    /// Its file name.
+    pub name: String,
+    /// Its media type.
+    pub content_type: Option<String>,
+    /// The stored size with overhead, not the length of the content.
+    pub size: u64,
+    /// Whether the body shows it.
+    pub is_inline: bool,
+    /// What the body's `cid:` names; none also where Microsoft did not list it.
+    pub content_id: Option<String>,
+    /// Everything Microsoft said.
+    pub raw: Value,
+}
+
+/// Whether an item attachment comes with its item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpandItem {
+    /// With it.
+    Yes,
+    /// Without it.
+    No,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields {
+    id: String,
+    #[serde(rename = "@odata.type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    content_type: Option<String>,
+    #[serde(default)]
+    size: Option<u64>,
+    #[serde(default)]
+    is_inline: Option<bool>,
+    #[serde(default)]
+    content_id: Option<String>,
+}
+
+impl FromObject for AttachmentInfo {
+    fn from_object(raw: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut raw: Value = serde_json::from_slice(raw)?;
+        // Content is read elsewhere; a list that has it anyway must not keep it in memory.
+        if let Some(fields) = raw.as_object_mut() {
+            fields.remove("contentBytes");
+        }
+        let fields = Fields::deserialize(&raw)?;
+        let kind = match fields.kind.as_deref().unwrap_or_default().trim_start_matches("#microsoft.graph.") {
+            "fileAttachment" => AttachmentKind::File,
+            "itemAttachment" => AttachmentKind::Item,
+            "referenceAttachment" => AttachmentKind::Reference,
+            other => AttachmentKind::Unknown(other.to_owned()),
+        };
+        Ok(Self {
+            id: fields.id,
+            kind,
+            name: fields.name.unwrap_or_default(),
+            content_type: fields.content_type,
+            size: fields.size.unwrap_or_default(),
+            is_inline: fields.is_inline.unwrap_or_default(),
+            content_id: fields.content_id.filter(|id| !id.is_empty()),
+            raw,
+        })
+    }
+}
+
+impl GraphClient {
+    /// A message's attachments without their content.
+    pub async fn attachments(&self, user: &str, message: &str) -> Result<Vec<AttachmentInfo>, GraphError> {
+        if !self.inner.plain_attachments.load(Ordering::Relaxed) {
+            match self.list_attachments(user, message, WITH_CONTENT_ID).await {
+                Err(error) if error.status() == Some(400) => {
+                    tracing::debug!(code = error.code(), "attachments cannot be listed with content ids");
+                }
+                result => return self.or_one_by_one(user, message, result).await,
+            }
+        }
+        let result = self.list_attachments(user, message, PLAIN).await;
+        if result.is_ok() {
+            self.inner.plain_attachments.store(true, Ordering::Relaxed);
+        }
+        self.or_one_by_one(user, message, result).await
+    }
+
+    /// The content of a file, or the MIME, iCalendar or vCard of an item.
+    pub async fn attachment_value(
+        &self,
+        user: &str,
+        message: &str,
+        attachment: &str,
+    ) -> Result<MimeStream, GraphError> {
+        let path = ["users", user, "messages", message, "attachments", attachment, "$value"];
+        self.stream(Call::get(self.url(&path, &[]), Operation::Item, mailbox(user)).immutable_ids()).await
+    }
+
+    /// An attachment as JSON, with the item in it where that is asked for. A file's content is in it too.
+    pub async fn attachment_json(
+        &self,
+        user: &str,
+        message: &str,
+        attachment: &str,
+        expand_item: ExpandItem,
+    ) -> Result<Value, GraphError> {
+        let query: &[_] = match expand_item {
+            ExpandItem::Yes => &[("$expand", "microsoft.graph.itemattachment/item")],
+            ExpandItem::No => &[],
+        };
+        let url = self.url(&["users", user, "messages", message, "attachments", attachment], query);
+        let reply = self.send(Call::get(url, Operation::Item, mailbox(user)).immutable_ids()).await?;
+        read_object(&reply.body, "an attachment")
+    }
+
+    async fn or_one_by_one(
+        &self,
+        user: &str,
+        message: &str,
+        result: Result<Vec<AttachmentInfo>, GraphError>,
+    ) -> Result<Vec<AttachmentInfo>, GraphError> {
+        match result {
+            Err(error) if matches!(error.class(), ErrorClass::SkipItem | ErrorClass::Retry) => {
+                tracing::debug!(
+                    code = error.code(),
+                    "attachments cannot be listed at once, reading one by one"
+                );
+                let mut all = Vec::new();
+                for found in self.list_attachments(user, message, "id").await? {
+                    let path = ["users", user, "messages", message, "attachments", &found.id];
+                    let url = self.url(&path, &[("$select", PLAIN)]);
+                    let reply =
+                        self.send(Call::get(url, Operation::Item, mailbox(user)).immutable_ids()).await?;
+                    all.push(read_object(&reply.body, "an attachment")?);
+                }
+                Ok(all)
+            }
+            result => result,
+        }
+    }
+
+    /// Paging of this collection is unreliable: the same attachment may come twice.
+    async fn list_attachments(
+        &self,
+        user: &str,
+        message: &str,
+        select: &str,
+    ) -> Result<Vec<AttachmentInfo>, GraphError> {
+        let first = self.url(&["users", user, "messages", message, "attachments"], &[("$select", select)]);
+        let (mut all, mut seen, mut next) = (Vec::new(), HashSet::new(), Some(first));
+        for _ in 0..MAX_PAGES {
+            let Some(url) = next else { return Ok(all) };
+            let call = Call::get(url, Operation::Item, mailbox(user)).immutable_ids();
+            let page = self.page::<AttachmentInfo>(call, "a page of attachments").await?;
+            all.extend(page.items.into_iter().filter(|found| seen.insert(found.id.clone())));
+            next = page.next;
+        }
+        Err(GraphError::TooMany { what: "the list of attachments", limit: MAX_PAGES })
+    }
+}

@@ -1,0 +1,36 @@
+//! The only code that talks to Microsoft: tokens, requests, paging, errors and the quota that all workers share.
+//!
+//! The one invariant to know: no request leaves without a permit of the [`QuotaLedger`], and the bearer token goes to the
+//! configured Graph host only, never across a redirect and never to an upload address.
+
+mod api;
+mod auth;
+mod body;
+mod client;
+mod cloud;
+mod error;
+mod json;
+mod metrics;
+mod page;
+mod quota;
+mod request;
+mod retry_after;
+#[cfg(test)]
+mod testing;
+
+pub use api::{
+    AttachmentInfo, AttachmentKind, CreatedMessage, ExpandItem, FolderChange, GraphUser, MailFolder,
+    MailMessage, MarkedMessage, MessageChange, MessageFlags, NewAttachment, UploadProgress, UploadSession,
+};
+pub use auth::{
+    AccessToken, AppCredentials, ClientCredentials, Credential, HeldToken, MAX_TOKEN_WAIT, TokenSource,
+};
+pub use body::MimeStream;
+pub use client::{GraphClient, GraphOptions};
+pub use cloud::{Cloud, ParseCloudError};
+pub use error::{ErrorClass, GraphError, StatusError};
+pub use page::Page;
+pub use quota::{
+    Cost, LedgerError, LocalLedger, Permit, QuotaKey, QuotaLedger, QuotaLimits, RedisLedger, Scope, Shortage,
+    Slot,
+};

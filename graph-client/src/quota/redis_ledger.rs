@@ -1,0 +1,385 @@
+//! The ledger of a cluster: every decision is one atomic script on Redis' own clock.
+//!
+//! The one invariant to know: losing Redis, or finding it empty, never raises what is granted. The in-process ledger counts
+//! everything beside it, so the fallback starts from the truth, and a Redis that comes back empty is not believed before a
+//! whole window has passed while all workers were charging it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use holdfast_model::{Clock, JobClass, Millis, Random};
+use redis::{
+    Client, RedisError, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cost, LedgerError, LocalLedger, Permit, QuotaKey, QuotaLedger, QuotaLimits, Shortage, Slot,
+    local::{CLAIM, LocalSlot},
+    window::{BUCKETS, millis},
+};
+use crate::{GraphError, metrics};
+
+/// Redis answers within this, or the fallback decides.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// After a failure Redis is left alone for this long, so that each call does not pay the timeout.
+const REST: Duration = Duration::from_secs(2);
+
+/// A worker that has not called for this long is not counted any more.
+const WORKER_TTL: Duration = Duration::from_mins(2);
+
+/// Releases and renewals on their way to Redis. When it is full they are dropped: the slot expires by itself.
+const MAX_QUEUED: usize = 4_096;
+
+const GENERATION: &str = "holdfast:quota:generation";
+const WORKERS: &str = "holdfast:quota:workers";
+
+const PAUSE: &str = "
+local wait = tonumber(ARGV[1])
+if redis.call('PTTL', KEYS[1]) < wait then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
+return 0";
+
+const RENEW: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[2]), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[2]) * 2)
+return 0";
+
+/// Counts for all workers of a cluster.
+pub struct RedisLedger {
+    inner: Arc<Inner>,
+    queue: mpsc::Sender<Update>,
+    cancel: CancellationToken,
+    updates: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Inner {
+    connection: ConnectionManager,
+    local: LocalLedger,
+    worker: String,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    acquire: Script,
+    pause: Script,
+    renew: Script,
+    /// Registered workers, as last heard.
+    workers: AtomicU64,
+    /// On the monotonic clock, in milliseconds.
+    rests_until: AtomicU64,
+    was_lost: AtomicBool,
+}
+
+enum Update {
+    Renew { slots_key: String, slot: String, ttl_ms: u64 },
+    Release { slots_key: String, slot: String },
+}
+
+/// What the script said.
+struct Answer {
+    state: u8,
+    wait: Duration,
+    requests: u64,
+    upload_bytes: u64,
+}
+
+/// Whether the script decides or only counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Acquire,
+    Charge,
+}
+
+impl RedisLedger {
+    /// Connects. `worker` is a name that no other process uses.
+    pub async fn connect(
+        url: &str,
+        limits: QuotaLimits,
+        worker: &str,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, GraphError> {
+        let bad = |reason| move |_: RedisError| GraphError::Config { setting: "redis-url", reason };
+        let client = Client::open(url).map_err(bad("it is not a Redis URL"))?;
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_max_delay(REST)
+            .set_response_timeout(Some(TIMEOUT))
+            .set_connection_timeout(Some(TIMEOUT));
+        let connection =
+            ConnectionManager::new_with_config(client, config).await.map_err(bad("nobody answers there"))?;
+        let inner = Arc::new(Inner {
+            connection,
+            local: LocalLedger::new(limits, clock.clone()),
+            worker: worker.to_owned(),
+            clock,
+            random,
+            acquire: Script::new(include_str!("acquire.lua")),
+            pause: Script::new(PAUSE),
+            renew: Script::new(RENEW),
+            workers: AtomicU64::new(1),
+            rests_until: AtomicU64::new(0),
+            was_lost: AtomicBool::new(false),
+        });
+        let (queue, updates) = mpsc::channel(MAX_QUEUED);
+        let cancel = CancellationToken::new();
+        let updates = tokio::spawn(send_updates(inner.clone(), updates, cancel.clone()));
+        Ok(Self { inner, queue, cancel, updates: Mutex::new(Some(updates)) })
+    }
+
+    /// Says that nobody has called Microsoft for a whole window, so that an empty Redis can be believed at once.
+    ///
+    /// Only for the first start of a new cluster; an existing generation stays.
+    pub async fn declare_fresh(&self) -> Result<(), GraphError> {
+        let mut connection = self.inner.connection.clone();
+        let set: Result<bool, _> =
+            redis::cmd("SETNX").arg(GENERATION).arg(0).query_async(&mut connection).await;
+        set.map(drop)
+            .map_err(|_| GraphError::Config { setting: "redis-url", reason: "redis refuses to write" })
+    }
+
+    /// How many workers share the reserve, from the coordinator's heartbeat.
+    pub fn set_workers(&self, workers: u32) {
+        self.inner.workers.store(u64::from(workers.max(1)), Ordering::Relaxed);
+    }
+
+    /// Sends what is queued and stops the background loop.
+    pub async fn close(&self) {
+        self.cancel.cancel();
+        if let Some(updates) = self.updates.lock().await.take()
+            && let Err(error) = updates.await
+        {
+            tracing::warn!(%error, "the quota ledger's loop did not end well");
+        }
+    }
+
+    fn permit(&self, key: &QuotaKey, local: LocalSlot, slot: Option<String>) -> Permit {
+        let ttl_ms = millis(self.inner.local.limits_of(&key.scope).slot_ttl);
+        let shared = slot.map(|slot| (redis_key(key, "slots"), slot));
+        let renew_at = AtomicU64::new(millis(self.inner.clock.monotonic()) + ttl_ms / 4);
+        let (inner, queue) = (self.inner.clone(), self.queue.clone());
+        Permit::new(RedisSlot { local, shared, ttl_ms, renew_at, inner, queue })
+    }
+
+    /// Without Redis, or while it is not to be believed.
+    fn alone(&self, key: &QuotaKey, cost: Cost, class: JobClass) -> Result<LocalSlot, LedgerError> {
+        metrics::ledger_fallback();
+        self.inner.local.grant_alone(key, cost, class, self.inner.workers.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for RedisLedger {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+#[async_trait]
+impl QuotaLedger for RedisLedger {
+    async fn acquire(&self, key: &QuotaKey, cost: Cost, class: JobClass) -> Result<Permit, LedgerError> {
+        let limits = self.inner.local.limits_of(&key.scope);
+        if u64::from(cost.requests) > limits.requests || cost.upload_bytes > limits.upload_bytes {
+            return Err(LedgerError::NeverFits);
+        }
+        // A pause that Redis has forgotten holds all the same.
+        let paused = self.inner.local.paused_for(key);
+        if !paused.is_zero() {
+            return Err(LedgerError::WouldWait { wait: paused, shortage: Shortage::Paused });
+        }
+        let slot = crate::request::random_uuid(&*self.inner.random).to_string();
+        let Some(answer) = self.inner.ask(Mode::Acquire, key, cost, class, &slot).await else {
+            return self.alone(key, cost, class).map(|local| self.permit(key, local, None));
+        };
+        let shortage = match answer.state {
+            0 => {
+                let local = self.inner.local.charge(key, cost);
+                self.inner.local.sync(key, answer.requests, answer.upload_bytes);
+                return Ok(self.permit(key, local, Some(slot)));
+            }
+            1 => {
+                self.inner.local.pause_for(key, answer.wait);
+                Shortage::Paused
+            }
+            2 => Shortage::Requests,
+            3 => Shortage::Upload,
+            4 => Shortage::Slots,
+            _ => {
+                let local = self.alone(key, cost, class)?;
+                // Lost or not: the local count has it.
+                let charged = self.inner.ask(Mode::Charge, key, cost, class, &slot).await;
+                return Ok(self.permit(key, local, charged.map(|_| slot)));
+            }
+        };
+        Err(LedgerError::WouldWait { wait: answer.wait, shortage })
+    }
+
+    async fn pause(&self, key: &QuotaKey, until_ms: Millis) {
+        self.inner.local.pause(key, until_ms).await;
+        let wait_ms = until_ms.saturating_sub(self.inner.clock.now_ms()).max(1);
+        let mut connection = self.inner.connection.clone();
+        let mut call = self.inner.pause.key(redis_key(key, "pause"));
+        let result: Result<(), RedisError> = call.arg(wait_ms).invoke_async(&mut connection).await;
+        if let Err(error) = result {
+            self.inner.lost(&error);
+        }
+    }
+
+    async fn slot_freed(&self, key: &QuotaKey, at_most: Duration) {
+        self.inner.local.slot_freed(key, at_most).await;
+    }
+}
+
+impl Inner {
+    /// Runs the script; none when Redis cannot be had.
+    async fn ask(
+        &self,
+        mode: Mode,
+        key: &QuotaKey,
+        cost: Cost,
+        class: JobClass,
+        slot: &str,
+    ) -> Option<Answer> {
+        if millis(self.clock.monotonic()) < self.rests_until.load(Ordering::Relaxed) {
+            return None;
+        }
+        let limits = self.local.limits_of(&key.scope);
+        let mut call = self.acquire.prepare_invoke();
+        call.key(GENERATION).key(WORKERS);
+        for part in ["requests", "uploads", "slots", "claims", "pause"] {
+            call.key(redis_key(key, part));
+        }
+        call.arg(if mode == Mode::Acquire { "acquire" } else { "charge" })
+            .arg(&self.worker)
+            .arg(millis(WORKER_TTL))
+            .arg(class as usize)
+            .arg(slot)
+            .arg(millis(limits.slot_ttl))
+            .arg(limits.in_flight)
+            .arg(cost.requests)
+            .arg(limits.requests)
+            .arg(millis(limits.window))
+            .arg(cost.upload_bytes)
+            .arg(limits.upload_bytes)
+            .arg(millis(limits.upload_window))
+            .arg(millis(CLAIM))
+            .arg(BUCKETS);
+        let mut connection = self.connection.clone();
+        let result: Result<(u8, u64, u64, u64, u64), _> = call.invoke_async(&mut connection).await;
+        match result {
+            Ok((state, wait_ms, requests, upload_bytes, workers)) => {
+                if self.was_lost.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the quota ledger's redis is back");
+                }
+                self.workers.fetch_max(workers, Ordering::Relaxed);
+                Some(Answer { state, wait: Duration::from_millis(wait_ms), requests, upload_bytes })
+            }
+            Err(error) => {
+                self.lost(&error);
+                None
+            }
+        }
+    }
+
+    fn lost(&self, error: &RedisError) {
+        let rests_until = millis(self.clock.monotonic() + REST);
+        self.rests_until.store(rests_until, Ordering::Relaxed);
+        if !self.was_lost.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the quota ledger's redis does not answer, every worker counts for itself");
+        }
+    }
+
+    async fn send(&self, update: Update) {
+        let mut connection = self.connection.clone();
+        let result: Result<(), RedisError> = match update {
+            Update::Release { slots_key, slot } => redis::cmd("ZREM")
+                .arg(slots_key)
+                .arg(slot)
+                .query_async::<i64>(&mut connection)
+                .await
+                .map(drop),
+            Update::Renew { slots_key, slot, ttl_ms } => self
+                .renew
+                .key(slots_key)
+                .arg(slot)
+                .arg(ttl_ms)
+                .invoke_async::<i64>(&mut connection)
+                .await
+                .map(drop),
+        };
+        if let Err(error) = result {
+            self.lost(&error);
+        }
+    }
+}
+
+async fn send_updates(inner: Arc<Inner>, mut updates: mpsc::Receiver<Update>, cancel: CancellationToken) {
+    loop {
+        let update = tokio::select! {
+            update = updates.recv() => update,
+            () = cancel.cancelled() => break,
+        };
+        let Some(update) = update else { return };
+        inner.send(update).await;
+    }
+    while let Ok(update) = updates.try_recv() {
+        inner.send(update).await;
+    }
+}
+
+fn redis_key(key: &QuotaKey, part: &str) -> String {
+    format!("holdfast:quota:{{{key}}}:{part}")
+}
+
+/// A slot in flight, here and in Redis.
+struct RedisSlot {
+    local: LocalSlot,
+    /// (key of the slots, slot); none while Redis does not know of it.
+    shared: Option<(String, String)>,
+    ttl_ms: u64,
+    /// On the monotonic clock, in milliseconds: a body of many small pieces renews seldom.
+    renew_at: AtomicU64,
+    inner: Arc<Inner>,
+    queue: mpsc::Sender<Update>,
+}
+
+impl RedisSlot {
+    fn tell(&self, update: impl FnOnce(String, String) -> Update) {
+        if let Some((slots_key, slot)) = &self.shared {
+            // When the queue is full the slot expires by itself.
+            let _dropped = self.queue.try_send(update(slots_key.clone(), slot.clone()));
+        }
+    }
+}
+
+impl Slot for RedisSlot {
+    fn renew(&self) {
+        let (now, ttl_ms) = (millis(self.inner.clock.monotonic()), self.ttl_ms);
+        if now < self.renew_at.load(Ordering::Relaxed) {
+            return;
+        }
+        self.renew_at.store(now + ttl_ms / 4, Ordering::Relaxed);
+        self.local.renew();
+        self.tell(|slots_key, slot| Update::Renew { slots_key, slot, ttl_ms });
+    }
+}
+
+impl Drop for RedisSlot {
+    fn drop(&mut self) {
+        self.tell(|slots_key, slot| Update::Release { slots_key, slot });
+    }
+}
+
+#[cfg(test)]
+mod tests;
