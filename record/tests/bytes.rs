@@ -1,0 +1,276 @@
+//! What storage writes, it reads back; and whatever was changed on the way is noticed.
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use holdfast_model::{
+    ChunkId, Epoch, Fence, Generation, PinHash, RecordKey, ResourceId, Sequence, SnapshotId, TenantId,
+    Workload,
+};
+use holdfast_record::{
+    Chunker, Codec, Error, Footer, FooterEntry, HEADER_PEEK_BYTES, MAX_PIN_BYTES, MAX_SEALED_ROOT_BYTES, Pin,
+    Placement, RecordKind, SealedHeader, SealedRecord, SegmentClass, Superblock, Trailer, check_header_at,
+    hash_refs, scan_len,
+};
+use proptest::prelude::*;
+
+fn record(kind: RecordKind, n_refs: u8, ciphertext: Vec<u8>) -> SealedRecord {
+    let refs: Vec<[u8; 16]> = (0..n_refs).map(|n| [n; 16]).collect();
+    SealedRecord {
+        header: SealedHeader {
+            kind,
+            codec: Codec::Zstd,
+            chunker: Chunker::Fcdc1,
+            key_epoch: 7,
+            tenant: TenantId([1; 16]),
+            id: ChunkId([2; 32]),
+            pt_len: 1234,
+            refs_hash: hash_refs(&refs),
+        },
+        nonce: [3; 12],
+        ct: *blake3::hash(&ciphertext).as_bytes(),
+        refs,
+        placement: Placement { writer: 4, session: 5, write_epoch: 6, lock_floor_ms: 7 },
+        ciphertext: ciphertext.into(),
+    }
+}
+
+fn pin() -> Pin {
+    Pin {
+        tenant: TenantId([1; 16]),
+        resource: ResourceId([2; 16]),
+        workload: Workload::Mail,
+        sequence: Sequence(3),
+        fence: Fence { generation: Generation(4), attempt: 5 },
+        epoch: Epoch(6),
+        snapshot: SnapshotId([7; 8]),
+        root: ChunkId([8; 32]),
+        sealed_root: Bytes::from_static(&[9; 60]),
+        previous: Some(PinHash([10; 32])),
+        created_ms: 11,
+        retain_until_ms: 12,
+        items: 13,
+        items_missing: 14,
+    }
+}
+
+fn superblock() -> Superblock {
+    Superblock {
+        cluster: [1; 16],
+        node: 2,
+        disk: [3; 16],
+        segment: [4; 16],
+        generation: 5,
+        class: SegmentClass::Tree,
+    }
+}
+
+fn footer() -> Footer {
+    let entry = |n: u8| FooterEntry {
+        key: RecordKey { tenant: TenantId([1; 16]), id: ChunkId([n; 32]) },
+        offset: 4096 + u64::from(n) * 8,
+        len: 200,
+        kind: RecordKind::Bundle,
+        ct: [n; 32],
+        write_epoch: 3,
+        lock_floor_ms: 4,
+    };
+    Footer::new([4; 16], [5; 32], vec![entry(9), entry(1), entry(200)])
+}
+
+fn flip(bytes: &[u8], bit: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    bytes
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/testdata/v0/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+#[test]
+fn a_record_reads_back_as_it_was_written() {
+    for len in [0, 1, 7, 8, 9, 4096, 100_000] {
+        let record = record(RecordKind::ManifestLeaf, 3, vec![0xAB; len]);
+        let bytes = record.encode();
+        assert_eq!(bytes.len() % 8, 0);
+        let read = SealedRecord::decode(bytes).unwrap();
+        read.verify().unwrap();
+        assert_eq!(read, record);
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_record_is_noticed() {
+    let bytes = record(RecordKind::Data, 2, (0..101).collect()).encode();
+    for bit in 0..bytes.len() * 8 {
+        let read = SealedRecord::decode(flip(&bytes, bit).into()).and_then(|record| record.verify());
+        assert!(read.is_err(), "bit {bit} of {} changed unnoticed", bytes.len() * 8);
+    }
+}
+
+#[test]
+fn a_record_does_not_decode_at_another_place() {
+    let record = record(RecordKind::Data, 0, vec![1, 2, 3]);
+    let bytes = record.encode_at([9; 16], 4096);
+    assert_eq!(SealedRecord::decode_at(bytes.clone(), [9; 16], 4096).unwrap(), record);
+    for (segment, offset) in [([9; 16], 4104), ([8; 16], 4096), ([0; 16], 0)] {
+        let error = SealedRecord::decode_at(bytes.clone(), segment, offset).unwrap_err();
+        assert_eq!(error, Error::BadChecksum { what: "record header" });
+    }
+}
+
+#[test]
+fn a_segment_is_walked_by_headers_alone() {
+    let segment = [9; 16];
+    let records = [
+        record(RecordKind::Data, 0, vec![1; 5]),
+        record(RecordKind::Bundle, 9, vec![2; 777]),
+        record(RecordKind::Snapshot, 1, vec![]),
+    ];
+    let mut bytes = Vec::new();
+    for record in &records {
+        let offset = bytes.len() as u64;
+        let mut parts = record.encode_header_at(segment, offset);
+        parts.extend_from_slice(&record.ciphertext);
+        parts.resize(record.encoded_len(), 0);
+        assert_eq!(record.encode_at(segment, offset), parts);
+        bytes.extend_from_slice(&parts);
+    }
+    let mut at = 0;
+    for record in &records {
+        let peek = scan_len(&bytes[at..at + HEADER_PEEK_BYTES]).unwrap();
+        assert_eq!(check_header_at(&bytes[at..], segment, at as u64).unwrap(), peek);
+        assert_eq!((peek.key, peek.kind, peek.ct), (record.key(), record.header.kind, record.ct));
+        let read = SealedRecord::decode_at(Bytes::copy_from_slice(&bytes[at..]), segment, at as u64).unwrap();
+        assert_eq!(&read, record);
+        at += peek.total_len;
+    }
+    assert_eq!(at, bytes.len());
+}
+
+#[test]
+fn another_format_is_refused_with_a_clear_line() {
+    let mut bytes = record(RecordKind::Data, 0, vec![]).encode().to_vec();
+    bytes[8] = 3;
+    let error = SealedRecord::decode(bytes.into()).unwrap_err();
+    assert_eq!(error, Error::UnknownVersion { found: 3, supported: 0 });
+    assert!(error.to_string().starts_with("written in format 3, this build reads 0: "));
+}
+
+#[test]
+fn bytes_behind_a_wire_record_are_refused() {
+    let mut bytes = record(RecordKind::Data, 0, vec![1]).encode().to_vec();
+    bytes.extend_from_slice(&[0; 8]);
+    assert_eq!(SealedRecord::decode(bytes.into()), Err(Error::Trailing { what: "record" }));
+}
+
+#[test]
+fn absurd_lengths_are_refused_before_anything_is_allocated() {
+    let mut bytes = record(RecordKind::Data, 0, vec![1]).encode().to_vec();
+    bytes[116..120].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(scan_len(&bytes), Err(Error::OutOfRange { field: "ct_len", .. })));
+}
+
+#[test]
+fn references_out_of_order_do_not_verify() {
+    let mut record = record(RecordKind::ManifestInner, 2, vec![]);
+    record.refs.swap(0, 1);
+    record.header.refs_hash = hash_refs(&record.refs);
+    assert_eq!(record.verify(), Err(Error::RefsMismatch));
+}
+
+#[test]
+fn every_flipped_bit_of_a_pin_is_noticed() {
+    let bytes = pin().encode();
+    assert_eq!(Pin::decode(&bytes).unwrap(), pin());
+    assert!(bytes.len() <= MAX_PIN_BYTES - MAX_SEALED_ROOT_BYTES + 60);
+    for bit in 0..bytes.len() * 8 {
+        assert!(Pin::decode(&flip(&bytes, bit)).is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_around_the_records_is_noticed() {
+    let (block, table, tail) =
+        (superblock().encode(), footer().encode(), Trailer { footer_offset: 8, footer_len: 9 }.encode());
+    assert_eq!(Superblock::decode(&block).unwrap(), superblock());
+    assert_eq!(Footer::decode(&table).unwrap(), footer());
+    assert_eq!(Trailer::decode(&tail).unwrap(), Trailer { footer_offset: 8, footer_len: 9 });
+    assert_eq!(table.len() % 8, 0);
+    for bit in 0..block.len() * 8 {
+        assert!(Superblock::decode(&flip(&block, bit)).is_err());
+    }
+    for bit in 0..table.len() * 8 {
+        assert!(Footer::decode(&flip(&table, bit)).is_err());
+    }
+    for bit in 0..tail.len() * 8 {
+        assert!(Trailer::decode(&flip(&tail, bit)).is_err());
+    }
+}
+
+#[test]
+fn the_bytes_of_format_0_stay_as_they_are() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let small = record(RecordKind::Bundle, 1, vec![0x55; 5]);
+    let cases = [
+        ("record-wire", small.encode().to_vec()),
+        ("record-at", small.encode_at([9; 16], 4096).to_vec()),
+        ("pin", pin().encode().to_vec()),
+        ("superblock", superblock().encode()),
+        ("footer", footer().encode()),
+        ("trailer", Trailer { footer_offset: 4096, footer_len: 408 }.encode()),
+    ];
+    for (name, bytes) in cases {
+        assert_eq!(hex(&golden(name)), hex(&bytes), "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_record_round_trips(
+        kind in 0..RecordKind::ALL.len(),
+        tenant: [u8; 16], id: [u8; 32], nonce: [u8; 12],
+        key_epoch: u32, pt_len in 0..16u32 << 20,
+        numbers: [u64; 4],
+        refs in prop::collection::btree_set(any::<[u8; 16]>(), 0..50),
+        ciphertext in prop::collection::vec(any::<u8>(), 0..2000),
+        segment: [u8; 16], offset: u64,
+    ) {
+        let refs: Vec<_> = refs.into_iter().collect();
+        let record = SealedRecord {
+            header: SealedHeader {
+                kind: RecordKind::ALL[kind], codec: Codec::None, chunker: Chunker::Whole, key_epoch,
+                tenant: TenantId(tenant), id: ChunkId(id), pt_len, refs_hash: hash_refs(&refs),
+            },
+            nonce, refs,
+            ct: *blake3::hash(&ciphertext).as_bytes(),
+            placement: Placement {
+                writer: numbers[0], session: numbers[1], write_epoch: numbers[2], lock_floor_ms: numbers[3],
+            },
+            ciphertext: ciphertext.into(),
+        };
+        prop_assert_eq!(&SealedRecord::decode(record.encode()).unwrap(), &record);
+        let placed = record.encode_at(segment, offset);
+        let read = SealedRecord::decode_at(placed, segment, offset).unwrap();
+        prop_assert!(read.verify().is_ok());
+        prop_assert_eq!(read.header.aad(), record.header.aad());
+        prop_assert_eq!(read, record);
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..6000), keep_magic: bool) {
+        let mut bytes = bytes;
+        if keep_magic && bytes.len() > 8 {
+            bytes[..9].copy_from_slice(b"HFRECORD\0");
+        }
+        let _ = scan_len(&bytes);
+        let _ = Pin::decode(&bytes);
+        let _ = Superblock::decode(&bytes);
+        let _ = Footer::decode(&bytes);
+        let _ = Trailer::decode(&bytes);
+        prop_assert!(SealedRecord::decode(bytes.into()).is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! Content blobs: the list of an item's parts, each inline or as a list of chunks.
+//!
+//! Invariant: a record's clear references name every record its plaintext names, so the chunks of a long part are listed
+//! on pages of their own, each within the limit of references.
+
+use bytes::Bytes;
+use holdfast_record::MAX_REFS;
+
+use crate::{error::Error, secret::ContentHash, wire::Reader};
+
+/// Parts in one item.
+pub const MAX_PARTS: usize = 1_000;
+/// Chunks on one page of a long list.
+pub(crate) const PAGE_CHUNKS: usize = 2_000;
+/// Parts with more chunks list them on pages.
+pub(crate) const MAX_DIRECT_CHUNKS: usize = 256;
+/// References of one blob; above, every list goes to pages.
+pub(crate) const MAX_BLOB_REFS: usize = MAX_REFS / 2;
+
+const VERSION: u8 = 0;
+const INLINE: u8 = 0;
+const CHUNKS: u8 = 1;
+const PAGES: u8 = 2;
+
+/// A record and the length of its plaintext.
+pub(crate) type Piece = (ContentHash, u32);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    Inline(Bytes),
+    /// Total length, chunks.
+    Chunks(u64, Vec<Piece>),
+    /// Total length, pages: each a record that holds a list of chunks.
+    Pages(u64, Vec<Piece>),
+}
+
+/// `version 1 · n 2 · parts`: each `0 · length 4 · bytes` or `1|2 · total 8 · n 4 · (h 32 · length 4)×n`.
+pub(crate) fn encode(parts: &[Part]) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let count = u16::try_from(parts.len()).expect("at most MAX_PARTS parts");
+    out.extend_from_slice(&count.to_le_bytes());
+    for part in parts {
+        match part {
+            Part::Inline(bytes) => {
+                out.push(INLINE);
+                crate::wire::push_counted(&mut out, bytes);
+            }
+            Part::Chunks(total, pieces) => push_list(&mut out, CHUNKS, *total, pieces),
+            Part::Pages(total, pieces) => push_list(&mut out, PAGES, *total, pieces),
+        }
+    }
+    out
+}
+
+fn push_list(out: &mut Vec<u8>, tag: u8, total: u64, pieces: &[Piece]) {
+    out.push(tag);
+    out.extend_from_slice(&total.to_le_bytes());
+    out.extend_from_slice(&encode_pieces(pieces));
+}
+
+pub(crate) fn encode_pieces(pieces: &[Piece]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4 + pieces.len() * 36);
+    let count = u32::try_from(pieces.len()).expect("a list is bounded by the size of its record");
+    out.extend_from_slice(&count.to_le_bytes());
+    for (h, len) in pieces {
+        out.extend_from_slice(h.as_bytes());
+        out.extend_from_slice(&len.to_le_bytes());
+    }
+    out
+}
+
+pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<Part>, Error> {
+    let mut reader = Reader::new("content blob", bytes);
+    reader.version(VERSION)?;
+    let count = usize::from(reader.u16()?);
+    let mut parts = Vec::with_capacity(count.min(MAX_PARTS));
+    for _ in 0..count {
+        parts.push(match reader.u8()? {
+            INLINE => Part::Inline(bytes.slice_ref(reader.counted()?)),
+            CHUNKS => Part::Chunks(reader.u64()?, read_pieces(&mut reader)?),
+            PAGES => Part::Pages(reader.u64()?, read_pieces(&mut reader)?),
+            _ => return Err(reader.malformed("unknown kind of part")),
+        });
+    }
+    reader.end()?;
+    Ok(parts)
+}
+
+pub(crate) fn decode_pieces(bytes: &[u8]) -> Result<Vec<Piece>, Error> {
+    let mut reader = Reader::new("page of chunks", bytes);
+    let pieces = read_pieces(&mut reader)?;
+    reader.end()?;
+    Ok(pieces)
+}
+
+fn read_pieces(reader: &mut Reader<'_>) -> Result<Vec<Piece>, Error> {
+    let count = reader.u32()? as usize;
+    if count > reader.remaining() / 36 {
+        return Err(reader.malformed("more chunks than bytes"));
+    }
+    (0..count).map(|_| Ok((ContentHash(reader.array()?), reader.u32()?))).collect()
+}

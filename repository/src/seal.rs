@@ -1,0 +1,242 @@
+//! Turns plaintext into sealed records and back.
+//!
+//! Invariants: a chunk's key comes from its content hash, so whoever lacks the hash cannot decrypt; a nonce comes from
+//! the AAD and the compressed bytes, so no (key, nonce) pair ever encrypts two different plaintexts, even when two
+//! versions of zstd compress the same content differently. Trees are hashed and encrypted under the resource's key.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use holdfast_model::ChunkId;
+use holdfast_record::{
+    Chunker, Codec, MAX_PLAINTEXT_BYTES, MAX_REFS, Placement, RecordKind, SealedHeader, SealedRecord,
+    hash_refs,
+};
+
+use crate::{
+    aead::{self, NONCE_BYTES},
+    error::SealError,
+    keys::JobKeys,
+    secret::{ContentHash, Key},
+};
+
+/// The compression level of content.
+pub const DEFAULT_ZSTD_LEVEL: i32 = 3;
+/// How much is compressed to see whether the rest is worth it.
+const PROBE_BYTES: usize = 64 << 10;
+/// Compression that saves less than one part in this is not worth its time.
+const MIN_SAVING_PART: usize = 25;
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// How a plaintext is sealed.
+#[derive(Debug, Clone, Copy)]
+pub struct SealOptions {
+    /// How the content was cut.
+    pub chunker: Chunker,
+    /// The zstd level.
+    pub zstd_level: i32,
+}
+
+impl Default for SealOptions {
+    fn default() -> Self {
+        Self { chunker: Chunker::Whole, zstd_level: DEFAULT_ZSTD_LEVEL }
+    }
+}
+
+/// Seals and opens with the keys of one job.
+#[derive(Debug, Clone)]
+pub struct Sealer {
+    keys: JobKeys,
+    resource_hash: Key,
+}
+
+impl Sealer {
+    /// Copies what it needs of the keys; wiped when dropped.
+    pub fn new(keys: &JobKeys) -> Self {
+        let resource_hash = keys.tenant_keys.hash.derive(&[b"hf-resource-hash-1", &keys.resource_key.0.0]);
+        Self { keys: keys.clone(), resource_hash }
+    }
+
+    /// Names a plaintext. The kind is part of it.
+    pub fn hash(&self, kind: RecordKind, plaintext: &[u8]) -> ContentHash {
+        let key = if kind.is_tree() { &self.resource_hash } else { &self.keys.tenant_keys.hash };
+        ContentHash(key.hash(&[&[kind.code()], plaintext]))
+    }
+
+    /// What storage calls the chunk.
+    pub fn id(&self, h: ContentHash) -> ChunkId {
+        ChunkId(self.keys.tenant_keys.id.hash(&[&h.0]))
+    }
+
+    /// The keys it seals with.
+    pub fn keys(&self) -> &JobKeys {
+        &self.keys
+    }
+
+    /// Compresses and encrypts. `refs` are sorted and made distinct here.
+    pub fn seal(
+        &self,
+        kind: RecordKind,
+        h: ContentHash,
+        plaintext: &[u8],
+        mut refs: Vec<[u8; 16]>,
+        options: SealOptions,
+    ) -> Result<SealedRecord, SealError> {
+        refs.sort_unstable();
+        refs.dedup();
+        within(plaintext.len(), MAX_PLAINTEXT_BYTES)?;
+        within(refs.len(), MAX_REFS)?;
+        let (codec, mut buffer) = match compress(plaintext, options.zstd_level)? {
+            Some(compressed) => (Codec::Zstd, compressed),
+            None => {
+                let mut copy = Vec::with_capacity(plaintext.len() + aead::TAG_BYTES);
+                copy.extend_from_slice(plaintext);
+                (Codec::None, copy)
+            }
+        };
+        let key_epoch = if kind.is_tree() { 0 } else { self.current_epoch() };
+        let header = SealedHeader {
+            kind,
+            codec,
+            chunker: options.chunker,
+            key_epoch,
+            tenant: self.keys.tenant,
+            id: self.id(h),
+            pt_len: u32::try_from(plaintext.len()).expect("checked against the limit"),
+            refs_hash: hash_refs(&refs),
+        };
+        let key = self.chunk_key(&header, h)?;
+        let aad = header.aad();
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.copy_from_slice(&self.keys.tenant_keys.nonce.hash(&[&aad, &buffer])[..NONCE_BYTES]);
+        aead::seal(&key, nonce, &aad, &mut buffer);
+        let ct = *blake3::hash(&buffer).as_bytes();
+        Ok(SealedRecord {
+            header,
+            nonce,
+            ct,
+            refs,
+            placement: Placement::default(),
+            ciphertext: buffer.into(),
+        })
+    }
+
+    /// Decrypts, decompresses and proves that the content is the one with this hash.
+    pub fn open(&self, record: &SealedRecord, expected: ContentHash) -> Result<Bytes, SealError> {
+        let header = &record.header;
+        let id = header.id;
+        if header.tenant != self.keys.tenant || id != self.id(expected) {
+            return Err(SealError::WrongContent { id });
+        }
+        let key = self.chunk_key(header, expected)?;
+        let opened = aead::open(&key, record.nonce, &header.aad(), &record.ciphertext)
+            .map_err(|_| SealError::NotAuthentic { id })?;
+        let pt_len = header.pt_len as usize;
+        let plaintext = match header.codec {
+            Codec::None => opened,
+            Codec::Zstd => decompress(&opened, pt_len).ok_or(SealError::WrongContent { id })?,
+        };
+        if plaintext.len() != pt_len || self.hash(header.kind, &plaintext) != expected {
+            return Err(SealError::WrongContent { id });
+        }
+        Ok(plaintext.into())
+    }
+
+    fn current_epoch(&self) -> u32 {
+        *self.keys.tenant_keys.enc.last_key_value().expect("a tenant has an encryption key").0
+    }
+
+    fn chunk_key(&self, header: &SealedHeader, h: ContentHash) -> Result<Key, SealError> {
+        let (id, epoch) = (header.id, header.key_epoch);
+        let master = if header.kind.is_tree() {
+            &self.keys.resource_key.0
+        } else {
+            self.keys.tenant_keys.enc.get(&epoch).ok_or(SealError::NoKey { id, epoch })?
+        };
+        Ok(master.derive(&[b"hf-chunk-1", &h.0]))
+    }
+}
+
+fn within(found: usize, limit: usize) -> Result<(), SealError> {
+    if found > limit { Err(SealError::TooLarge { found, limit }) } else { Ok(()) }
+}
+
+/// The compressed bytes with room for the tag, or nothing when it is not worth it. Decompressed and compared before it
+/// is trusted: a compressor's bug would otherwise be found at the restore.
+fn compress(plaintext: &[u8], level: i32) -> Result<Option<Vec<u8>>, SealError> {
+    let saves = |before: usize, after: usize| after <= before - before / MIN_SAVING_PART && after < before;
+    if plaintext.len() > PROBE_BYTES {
+        let probe = with_compressor(level, &plaintext[..PROBE_BYTES])?;
+        if !saves(PROBE_BYTES, probe.len()) {
+            return Ok(None);
+        }
+    }
+    let compressed = with_compressor(level, plaintext)?;
+    if !saves(plaintext.len(), compressed.len()) {
+        return Ok(None);
+    }
+    if decompress(&compressed, plaintext.len()).as_deref() != Some(plaintext) {
+        return Err(SealError::Compression);
+    }
+    Ok(Some(compressed))
+}
+
+fn with_compressor(level: i32, data: &[u8]) -> Result<Vec<u8>, SealError> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        if slot.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
+            let compressor = zstd::bulk::Compressor::new(level).map_err(|_| SealError::Compression)?;
+            *slot = Some((level, compressor));
+        }
+        let (_, compressor) = slot.as_mut().expect("filled above");
+        let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(data.len()) + aead::TAG_BYTES);
+        compressor.compress_to_buffer(data, &mut out).map_err(|_| SealError::Compression)?;
+        Ok(out)
+    })
+}
+
+/// Never more than `pt_len` bytes come out, whatever the frame says.
+fn decompress(data: &[u8], pt_len: usize) -> Option<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = Some(zstd::bulk::Decompressor::new().ok()?);
+        }
+        let mut out = Vec::with_capacity(pt_len);
+        slot.as_mut()?.decompress_to_buffer(data, &mut out).ok()?;
+        Some(out)
+    })
+}
+
+impl Sealer {
+    /// Seals the content hash of a snapshot object for its pin. The key is derived from the object's id, so it seals one
+    /// plaintext only and the fixed nonce is safe.
+    pub fn seal_root(&self, h: ContentHash) -> Bytes {
+        let (key, aad) = self.root_key(self.id(h));
+        let mut buffer = h.0.to_vec();
+        aead::seal(&key, [0; NONCE_BYTES], &aad, &mut buffer);
+        buffer.into()
+    }
+
+    /// Opens what [`Self::seal_root`] made for the object with this id.
+    pub fn open_root(&self, root: ChunkId, sealed: &[u8]) -> Result<ContentHash, SealError> {
+        let (key, aad) = self.root_key(root);
+        let opened = aead::open(&key, [0; NONCE_BYTES], &aad, sealed);
+        let bytes = opened.map_err(|_| SealError::NotAuthentic { id: root })?;
+        let h = bytes.try_into().map(ContentHash).map_err(|_| SealError::WrongContent { id: root })?;
+        if self.id(h) == root { Ok(h) } else { Err(SealError::WrongContent { id: root }) }
+    }
+
+    fn root_key(&self, root: ChunkId) -> (Key, Vec<u8>) {
+        let key = self.keys.resource_key.0.derive(&[b"hf-root-1", &root.0]);
+        (key, [&self.keys.tenant.0[..], &self.keys.resource.0].concat())
+    }
+
+    /// The seed of the tenant's gear table.
+    pub(crate) fn gear_seed(&self) -> u64 {
+        let hash = self.keys.tenant_keys.boundary.hash(&[b"hf-gear-1"]);
+        u64::from_le_bytes(*hash.first_chunk().expect("a hash has 32 bytes"))
+    }
+}

@@ -1,0 +1,412 @@
+//! Reads what a snapshot writer made: items, folders, content, and the difference of two snapshots.
+//!
+//! Invariant: every byte handed out was authenticated and hashed against the name its parent gave it, up to the pin.
+
+use std::{
+    collections::VecDeque,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
+use holdfast_record::Pin;
+
+use crate::{
+    blob::{self, Part, Piece},
+    chunk_store::ChunkStore,
+    error::Error,
+    fetch::Fetcher,
+    item::{BlobRef, ChildEntry, FolderKey, ItemEntry, ItemKey},
+    keys::JobKeys,
+    seal::Sealer,
+    secret::ContentHash,
+    snapshot::{SnapshotHeader, TreeRoots},
+    snapshot_writer::find_item,
+    tree::{Cursor, Diff, NodeStore, TreeKind},
+};
+
+/// Leaves loaded at one time when a tree is walked.
+const LEAF_READ_AHEAD: usize = 16;
+/// Chunks fetched at one time when content is read: at most 16 MiB.
+const CHUNK_READ_AHEAD: usize = 4;
+/// Bundles kept decrypted: at most 16 MiB.
+const CACHED_BUNDLES: usize = 16;
+/// What is larger than a bundle is not worth keeping.
+const MAX_CACHED_BYTES: usize = 1 << 20;
+/// The longest range read into one buffer.
+pub const MAX_RANGE_BYTES: u64 = 64 << 20;
+/// The longest page of a folder.
+pub const MAX_PAGE: usize = 1_000;
+
+/// One part of an item's content.
+#[derive(Debug, Clone)]
+pub struct ContentPart {
+    /// Its length.
+    pub len: u64,
+    source: PartSource,
+}
+
+#[derive(Debug, Clone)]
+enum PartSource {
+    Inline(Bytes),
+    Chunks(Arc<Vec<Piece>>),
+}
+
+/// Continues a folder's listing behind the last entry of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildCursor(pub Vec<u8>);
+
+/// A part of a folder's listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildPage {
+    /// The entries, ascending by (sort, key).
+    pub children: Vec<ChildEntry>,
+    /// Where to continue; none at the end.
+    pub next: Option<ChildCursor>,
+}
+
+/// What became of an item between two snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The item.
+    pub key: ItemKey,
+    /// As it was; none if it is new.
+    pub before: Option<ItemEntry>,
+    /// As it is; none if it is gone.
+    pub after: Option<ItemEntry>,
+}
+
+/// The records that small things were read from last: neighbours in a folder tend to share them.
+#[derive(Default)]
+struct BundleCache {
+    recent: Mutex<VecDeque<(ContentHash, Bytes)>>,
+}
+
+impl BundleCache {
+    fn get(&self, h: ContentHash) -> Option<Bytes> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().find(|(cached, _)| *cached == h).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn insert(&self, h: ContentHash, bytes: Bytes) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= CACHED_BUNDLES {
+            recent.pop_front();
+        }
+        recent.push_back((h, bytes));
+    }
+}
+
+/// Reads trees by their roots: of a snapshot, or of a job checkpoint. Clones share the cache.
+#[derive(Clone)]
+pub struct TreeReader {
+    fetcher: Fetcher,
+    items: Arc<NodeStore>,
+    children: Arc<NodeStore>,
+    bundles: Arc<BundleCache>,
+    roots: TreeRoots,
+}
+
+/// Reads a committed snapshot. Everything of [`TreeReader`] works on it.
+#[derive(Clone)]
+pub struct SnapshotReader {
+    tree: TreeReader,
+    header: Arc<SnapshotHeader>,
+}
+
+impl SnapshotReader {
+    /// Opens the snapshot that a pin commits.
+    pub async fn open(store: Arc<dyn ChunkStore>, keys: Arc<JobKeys>, pin: &Pin) -> Result<Self, Error> {
+        let sealer = Arc::new(Sealer::new(&keys));
+        let h = sealer.open_root(pin.root, &pin.sealed_root)?;
+        let fetcher = Fetcher { store, sealer };
+        let header = SnapshotHeader::decode(&fetcher.fetch_one(h).await?)?;
+        let same = [
+            ("tenant", header.tenant == pin.tenant),
+            ("resource", header.resource == pin.resource),
+            ("workload", header.workload == pin.workload),
+            ("sequence", header.sequence == pin.sequence),
+            ("parent", header.parent == pin.previous),
+        ];
+        if let Some((field, _)) = same.into_iter().find(|(_, same)| !same) {
+            return Err(Error::WrongSnapshot { field });
+        }
+        Ok(Self { tree: TreeReader::from_fetcher(fetcher, header.roots), header: Arc::new(header) })
+    }
+
+    /// What the snapshot object says.
+    pub fn header(&self) -> &SnapshotHeader {
+        &self.header
+    }
+}
+
+impl Deref for SnapshotReader {
+    type Target = TreeReader;
+
+    fn deref(&self) -> &TreeReader {
+        &self.tree
+    }
+}
+
+impl TreeReader {
+    /// Reads trees that have no pin: those of a job checkpoint.
+    pub fn new(store: Arc<dyn ChunkStore>, keys: &JobKeys, roots: TreeRoots) -> Self {
+        Self::from_fetcher(Fetcher { store, sealer: Arc::new(Sealer::new(keys)) }, roots)
+    }
+
+    fn from_fetcher(fetcher: Fetcher, roots: TreeRoots) -> Self {
+        let items = Arc::new(NodeStore::new(TreeKind::Items, fetcher.clone()));
+        let children = Arc::new(NodeStore::new(TreeKind::Children, fetcher.clone()));
+        Self { fetcher, items, children, bundles: Arc::default(), roots }
+    }
+
+    /// The roots it reads.
+    pub fn roots(&self) -> TreeRoots {
+        self.roots
+    }
+
+    /// Looks an item up.
+    pub async fn item(&self, key: &ItemKey) -> Result<Option<ItemEntry>, Error> {
+        find_item(&self.items, self.roots, key).await
+    }
+
+    /// Every item, ascending by key.
+    pub fn items(&self) -> BoxStream<'static, Result<(ItemKey, ItemEntry), Error>> {
+        entries(self.items.clone(), self.roots.items, Bytes::new())
+            .and_then(|(key, value)| async move { Ok((ItemKey(key.to_vec()), ItemEntry::decode(&value)?)) })
+            .boxed()
+    }
+
+    /// What is in a folder, ascending by (sort, key).
+    pub fn children(&self, folder: FolderKey) -> BoxStream<'static, Result<ChildEntry, Error>> {
+        self.children_from(folder, Bytes::copy_from_slice(&folder.0))
+            .map(|entry| entry.map(|(_, child)| child))
+            .boxed()
+    }
+
+    /// A page of a folder, at most [`MAX_PAGE`] long.
+    pub async fn children_page(
+        &self,
+        folder: FolderKey,
+        after: Option<&ChildCursor>,
+        limit: usize,
+    ) -> Result<ChildPage, Error> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let mut start = after.map_or(folder.0.to_vec(), |cursor| cursor.0.clone());
+        if !start.starts_with(&folder.0) {
+            return Err(Error::Malformed { what: "folder cursor", reason: "it belongs to another folder" });
+        }
+        if after.is_some() {
+            // The smallest key behind the cursor's.
+            start.push(0);
+        }
+        let mut stream = self.children_from(folder, start.into());
+        let (mut children, mut last) = (Vec::new(), None);
+        while let Some((key, child)) = stream.try_next().await? {
+            if children.len() == limit {
+                return Ok(ChildPage { children, next: last.map(|key: Bytes| ChildCursor(key.to_vec())) });
+            }
+            children.push(child);
+            last = Some(key);
+        }
+        Ok(ChildPage { children, next: None })
+    }
+
+    fn children_from(
+        &self,
+        folder: FolderKey,
+        start: Bytes,
+    ) -> BoxStream<'static, Result<(Bytes, ChildEntry), Error>> {
+        entries(self.children.clone(), self.roots.children, start)
+            .try_take_while(move |(key, _)| futures::future::ready(Ok(key.starts_with(&folder.0))))
+            .and_then(|(key, value)| async move {
+                let child = ChildEntry::decode(&key, &value)?;
+                Ok((key, child))
+            })
+            .boxed()
+    }
+
+    /// The properties of an item.
+    pub async fn meta(&self, entry: &ItemEntry) -> Result<Bytes, Error> {
+        self.blob(entry.meta).await
+    }
+
+    /// The parts of an item's content, in order; none where it has no content.
+    pub async fn content(&self, entry: &ItemEntry) -> Result<Vec<ContentPart>, Error> {
+        let Some(content) = entry.content else { return Ok(Vec::new()) };
+        let mut parts = Vec::new();
+        for part in blob::decode(&self.blob(content).await?)? {
+            parts.push(match part {
+                Part::Inline(bytes) => {
+                    ContentPart { len: bytes.len() as u64, source: PartSource::Inline(bytes) }
+                }
+                Part::Chunks(len, pieces) => chunked_part(len, pieces)?,
+                Part::Pages(len, pages) => {
+                    let mut pieces = Vec::new();
+                    for (page, _) in pages {
+                        pieces.extend(blob::decode_pieces(&self.fetcher.fetch_one(page).await?)?);
+                    }
+                    chunked_part(len, pieces)?
+                }
+            });
+        }
+        Ok(parts)
+    }
+
+    /// The bytes of a part, a few chunks read ahead.
+    pub fn read(&self, part: &ContentPart) -> BoxStream<'static, Result<Bytes, Error>> {
+        self.read_range_stream(part, 0, part.len)
+    }
+
+    /// A range of a part, cut at its end, as a stream.
+    pub fn read_range_stream(
+        &self,
+        part: &ContentPart,
+        offset: u64,
+        len: u64,
+    ) -> BoxStream<'static, Result<Bytes, Error>> {
+        let end = offset.saturating_add(len).min(part.len);
+        let offset = offset.min(end);
+        match &part.source {
+            PartSource::Inline(bytes) => {
+                // Both ends are within the bytes, whose length is a usize.
+                #[allow(clippy::cast_possible_truncation)]
+                let slice = bytes.slice(offset as usize..end as usize);
+                stream::iter((!slice.is_empty()).then_some(Ok(slice))).boxed()
+            }
+            PartSource::Chunks(pieces) => {
+                let fetcher = self.fetcher.clone();
+                stream::iter(wanted(pieces, offset, end))
+                    .map(move |(h, piece_len, from, to)| {
+                        let fetcher = fetcher.clone();
+                        async move { slice_of(fetcher.fetch_one(h).await?, piece_len, from, to) }
+                    })
+                    .buffered(CHUNK_READ_AHEAD)
+                    .boxed()
+            }
+        }
+    }
+
+    /// A range of a part, cut at its end, in one buffer of at most [`MAX_RANGE_BYTES`].
+    pub async fn read_range(&self, part: &ContentPart, offset: u64, len: u64) -> Result<Bytes, Error> {
+        let len = len.min(part.len.saturating_sub(offset));
+        if len > MAX_RANGE_BYTES {
+            return Err(Error::TooLarge { what: "range", found: len, limit: MAX_RANGE_BYTES });
+        }
+        let mut stream = self.read_range_stream(part, offset, len);
+        let mut all = BytesMut::new();
+        while let Some(bytes) = stream.try_next().await? {
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all.freeze())
+    }
+
+    async fn blob(&self, blob: BlobRef) -> Result<Bytes, Error> {
+        let record = match self.bundles.get(blob.h) {
+            Some(record) => record,
+            None => {
+                let record = self.fetcher.fetch_one(blob.h).await?;
+                if record.len() <= MAX_CACHED_BYTES {
+                    self.bundles.insert(blob.h, record.clone());
+                }
+                record
+            }
+        };
+        let (start, end) = (blob.offset as usize, blob.offset as usize + blob.len as usize);
+        if end > record.len() {
+            return Err(Error::Malformed { what: "blob", reason: "it reaches behind its record" });
+        }
+        Ok(record.slice(start..end))
+    }
+}
+
+/// The items that differ between two snapshots of one resource, ascending by key. Costs the difference, not the snapshots.
+///
+/// Only what an item is counts, not where its bytes are.
+pub fn diff(before: &TreeReader, after: &TreeReader) -> BoxStream<'static, Result<Change, Error>> {
+    let starts = ((before.items.clone(), before.roots.items), (after.items.clone(), after.roots.items));
+    stream::once(async move { Diff::start(starts.0, starts.1).await })
+        .map_ok(|diff| stream::try_unfold(diff, next_change))
+        .try_flatten()
+        .boxed()
+}
+
+async fn next_change(mut diff: Diff) -> Result<Option<(Change, Diff)>, Error> {
+    while let Some((key, before, after)) = diff.next().await? {
+        let decode = |value: Option<Bytes>| value.map(|value| ItemEntry::decode(&value)).transpose();
+        let (before, after) = (decode(before)?, decode(after)?);
+        if before.map(|entry| entry.fields()) != after.map(|entry| entry.fields()) {
+            return Ok(Some((Change { key: ItemKey(key.to_vec()), before, after }, diff)));
+        }
+    }
+    Ok(None)
+}
+
+fn chunked_part(len: u64, pieces: Vec<Piece>) -> Result<ContentPart, Error> {
+    if pieces.iter().map(|(_, piece)| u64::from(*piece)).sum::<u64>() != len {
+        return Err(Error::Malformed { what: "content blob", reason: "its chunks do not add up" });
+    }
+    Ok(ContentPart { len, source: PartSource::Chunks(Arc::new(pieces)) })
+}
+
+/// The chunks of a range: hash, length, and what of each.
+fn wanted(pieces: &[Piece], offset: u64, end: u64) -> Vec<(ContentHash, u32, usize, usize)> {
+    let mut at = 0;
+    let mut wanted = Vec::new();
+    for (h, len) in pieces {
+        let (start, stop) = (at, at + u64::from(*len));
+        at = stop;
+        if start < end && stop > offset {
+            // Both lie within one chunk.
+            #[allow(clippy::cast_possible_truncation)]
+            let (from, to) = ((offset.max(start) - start) as usize, (end.min(stop) - start) as usize);
+            wanted.push((*h, *len, from, to));
+        }
+    }
+    wanted
+}
+
+fn slice_of(chunk: Bytes, expected: u32, from: usize, to: usize) -> Result<Bytes, Error> {
+    if chunk.len() != expected as usize {
+        return Err(Error::Malformed { what: "chunk", reason: "its length is not the one listed" });
+    }
+    Ok(chunk.slice(from..to))
+}
+
+/// Every entry of a tree from a key on.
+fn entries(
+    nodes: Arc<NodeStore>,
+    root: Option<ContentHash>,
+    start: Bytes,
+) -> BoxStream<'static, Result<(Bytes, Bytes), Error>> {
+    enum Walk {
+        Start(Arc<NodeStore>, ContentHash, Bytes),
+        At(Box<Cursor>, usize),
+    }
+    let Some(root) = root else { return stream::empty().boxed() };
+    stream::try_unfold(Walk::Start(nodes, root, start), |walk| async move {
+        let (mut cursor, mut index) = match walk {
+            Walk::At(cursor, index) => (cursor, index),
+            Walk::Start(nodes, root, start) => {
+                let Some(cursor) = Cursor::seek(&nodes, root, 0, &start, LEAF_READ_AHEAD).await? else {
+                    return Ok(None);
+                };
+                let index = cursor.current.entries.partition_point(|(key, _)| *key < start);
+                (Box::new(cursor), index)
+            }
+        };
+        while index >= cursor.current.entries.len() {
+            if !cursor.next().await? {
+                return Ok(None);
+            }
+            index = 0;
+        }
+        let entry = cursor.current.entries[index].clone();
+        Ok(Some((entry, Walk::At(cursor, index + 1))))
+    })
+    .boxed()
+}
