@@ -1,0 +1,85 @@
+//! Compares a mailbox after a restore with the truth before the loss, property by property.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::TruthMessage;
+
+/// Says what differs between two truths of a mailbox; empty when nothing does.
+///
+/// Messages are matched by folder and internet message id, because a restored message has a new id. Attachments are
+/// a set: their order and ids are Microsoft's.
+pub fn differences(before: &[TruthMessage], after: &[TruthMessage]) -> Vec<String> {
+    let (before, mut after) = (by_identity(before), by_identity(after));
+    let mut found = Vec::new();
+    for (identity, originals) in before {
+        let restored = after.remove(&identity).unwrap_or_default();
+        if originals.len() != restored.len() {
+            found.push(format!("{identity}: {} before, {} after", originals.len(), restored.len()));
+            continue;
+        }
+        for (original, copy) in originals.iter().zip(&restored) {
+            found.extend(differing_fields(original, copy).into_iter().map(|field| format!("{identity}: {field}")));
+        }
+    }
+    found.extend(after.into_iter().map(|(identity, extra)| format!("{identity}: {} too many", extra.len())));
+    found
+}
+
+fn by_identity(messages: &[TruthMessage]) -> BTreeMap<String, Vec<&TruthMessage>> {
+    let mut map = BTreeMap::<String, Vec<&TruthMessage>>::new();
+    for message in messages {
+        let identity = format!("{} {}", message.folder_path, message.internet_message_id);
+        map.entry(identity).or_default().push(message);
+    }
+    for same in map.values_mut() {
+        same.sort_by(|a, b| (&a.received_date_time, &a.body_blake3).cmp(&(&b.received_date_time, &b.body_blake3)));
+    }
+    map
+}
+
+fn differing_fields(original: &TruthMessage, copy: &TruthMessage) -> Vec<String> {
+    let (original, copy) = (plain(original), plain(copy));
+    let fields = original.as_object().into_iter().flatten();
+    fields
+        .filter(|(field, value)| **value != copy[field.as_str()])
+        .map(|(field, value)| format!("{field} was {value}, is {}", copy[field.as_str()]))
+        .collect()
+}
+
+/// A message without its id, its attachments in an order of their own.
+fn plain(message: &TruthMessage) -> Value {
+    let mut message = message.clone();
+    message.id.clear();
+    message.attachments.sort_by(|a, b| (&a.name, &a.blake3, &a.kind).cmp(&(&b.name, &b.blake3, &b.kind)));
+    serde_json::to_value(message).expect("a truth is plain data")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(subject: &str) -> TruthMessage {
+        let value = serde_json::json!({
+            "id": "1", "folderPath": "/Inbox", "subject": subject, "bodyContentType": "text", "bodyBlake3": "",
+            "from": null, "sender": null, "to": [], "cc": [], "bcc": [], "replyTo": [], "internetMessageId": "<a>",
+            "importance": "normal", "categories": [], "flag": "notFlagged", "isRead": true, "isDraft": false,
+            "sentDateTime": "", "receivedDateTime": "", "attachments": []
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_changed_property_is_named() {
+        let found = differences(&[message("x")], &[message("y")]);
+        assert_eq!(found, ["/Inbox <a>: subject was \"x\", is \"y\""]);
+        assert!(differences(&[message("x")], &[message("x")]).is_empty());
+    }
+
+    #[test]
+    fn a_missing_and_an_extra_message_are_named() {
+        assert_eq!(differences(&[message("x")], &[]), ["/Inbox <a>: 1 before, 0 after"]);
+        assert_eq!(differences(&[], &[message("x")]), ["/Inbox <a>: 1 too many"]);
+    }
+}

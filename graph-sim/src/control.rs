@@ -1,0 +1,158 @@
+//! `/_control`: what tests and the demo do to the tenant behind Graph's back. No authentication.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::Method;
+use http::request::Parts;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::evolve::{Evolution, evolve};
+use crate::http::plain;
+use crate::options::SimOptions;
+use crate::query::Query;
+use crate::truth;
+use crate::world::World;
+
+/// Options that change while it runs; the population does not.
+const CHANGEABLE: [&str; 8] = [
+    "limits",
+    "latency-ms",
+    "token-lifetime-seconds",
+    "page-size-default",
+    "page-size-max",
+    "attachments-on-non-drafts",
+    "attachment-overhead",
+    "faults",
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForUser {
+    user: String,
+}
+
+enum Problem {
+    BadRequest(String),
+    NoSuchUser(String),
+    NotFound,
+}
+
+/// Answers a control call; heavy ones run off the async threads.
+pub(crate) async fn handle(world: Arc<World>, parts: &Parts, path: &[String], body: Bytes) -> Response {
+    let name = path.join("/");
+    let method = parts.method.clone();
+    let query = Query::parse(parts.uri.query());
+    let answered = tokio::task::spawn_blocking(move || answer(&world, &method, &name, &query, &body)).await;
+    match answered.expect("control calls do not panic") {
+        Ok(body) => plain(200, "application/json", body),
+        Err(problem) => {
+            let (status, text) = match problem {
+                Problem::BadRequest(text) => (400, text),
+                Problem::NoSuchUser(user) => (404, format!("no such user: {user}")),
+                Problem::NotFound => (404, "no such control call".into()),
+            };
+            plain(status, "application/json", json!({"error": text}).to_string().into_bytes())
+        }
+    }
+}
+
+fn answer(
+    world: &World,
+    method: &Method,
+    name: &str,
+    query: &Query,
+    body: &Bytes,
+) -> Result<Vec<u8>, Problem> {
+    let post = *method == Method::POST;
+    match name {
+        "users" if !post => Ok(encode(&world.people.users().collect::<Vec<_>>())),
+        "counters" if !post => Ok(encode(&world.counters.snapshot())),
+        "options" if !post => {
+            let mut shown = (*world.options()).clone();
+            for app in &mut shown.apps {
+                app.client_secret = None;
+            }
+            Ok(encode(&shown))
+        }
+        "truth" if !post => list_truth(world, query),
+        "evolve" if post => {
+            let evolution: Evolution = decode(body)?;
+            evolve(world, &evolution).map(|done| encode(&done)).map_err(Problem::NoSuchUser)
+        }
+        "wipe" if post => {
+            let user = user(world, body)?;
+            let mut mailbox = world.mailbox(user);
+            let messages = mailbox.messages.len();
+            mailbox.wipe();
+            drop(mailbox);
+            world.blobs.collect();
+            Ok(encode(&json!({"messages": messages})))
+        }
+        "reset-counters" if post => {
+            world.counters.reset();
+            world.faults.reset();
+            Ok(b"{}".to_vec())
+        }
+        "options" if post => change_options(world, decode(body)?),
+        "expire-tokens" if post => {
+            world.tokens.expire_all();
+            Ok(b"{}".to_vec())
+        }
+        "expire-delta" if post => {
+            let user = user(world, body)?;
+            world.mailbox(user).epoch += 1;
+            Ok(b"{}".to_vec())
+        }
+        _ => Err(Problem::NotFound),
+    }
+}
+
+fn change_options(world: &World, change: Value) -> Result<Vec<u8>, Problem> {
+    let bad = |error: serde_json::Error| Problem::BadRequest(error.to_string());
+    let fixed =
+        change.as_object().and_then(|change| change.keys().find(|name| !CHANGEABLE.contains(&name.as_str())));
+    if let Some(name) = fixed {
+        return Err(Problem::BadRequest(format!("{name} does not change while the simulator runs")));
+    }
+    let mut options = serde_json::to_value(&*world.options()).map_err(bad)?;
+    merge(&mut options, change);
+    let options: SimOptions = serde_json::from_value(options).map_err(bad)?;
+    world.set_options(options);
+    Ok(b"{}".to_vec())
+}
+
+fn list_truth(world: &World, query: &Query) -> Result<Vec<u8>, Problem> {
+    let name = query.get("user").ok_or_else(|| Problem::BadRequest("user is missing".into()))?;
+    let user = world.people.find(name).ok_or_else(|| Problem::NoSuchUser(name.into()))?;
+    let skip = query.number("skip").map_err(Problem::BadRequest)?.unwrap_or(0);
+    let top = query.number("top").map_err(Problem::BadRequest)?.unwrap_or(usize::MAX);
+    let with_body = query.get("body").is_some_and(|value| value == "1" || value == "true");
+    Ok(encode(&truth::list(world, user, skip, top, with_body)))
+}
+
+fn user(world: &World, body: &Bytes) -> Result<u32, Problem> {
+    let ForUser { user } = decode(body)?;
+    world.people.find(&user).ok_or(Problem::NoSuchUser(user))
+}
+
+fn decode<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::BadRequest(error.to_string()))
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("control answers are json")
+}
+
+fn merge(into: &mut Value, change: Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            for (name, value) in change {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, change) => *into = change,
+    }
+}
