@@ -52,7 +52,7 @@ pub struct Pin {
     pub previous: Option<PinHash>,
     /// When it was made.
     pub created_ms: Millis,
-    /// Not deleted before; only later pins of an extension raise it.
+    /// Not deleted before; only later pins of an extension raise it. 0: no term was set, the pin does not expire.
     pub retain_until_ms: Millis,
     /// Items in the snapshot.
     pub items: u64,

@@ -1,0 +1,293 @@
+//! The one thread that appends: it gathers puts and touches into groups, syncs each group once, and only then answers.
+//!
+//! Order within a group: bytes → sync → durable mark → index → answers. Invariant: when any of these fails, the whole group
+//! is answered as failed, and nothing of it is retried.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use holdfast_model::{Clock, RecordKey};
+use holdfast_record::{SealedRecord, SegmentClass};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    Error,
+    index::{ChunkIndex, IndexBatch, IndexEntry},
+    metrics,
+    segment::{Location, SegmentFile, SegmentReader, SegmentWriter, WriterSetup, is_full},
+    space::Space,
+    store::PutOutcome,
+    touch::TouchLog,
+};
+
+/// A group is closed early when nothing more arrives for this long.
+const QUIET: Duration = Duration::from_millis(1);
+/// How often the thread wakes without work, to checkpoint the index.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// The index is checkpointed at least so often.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+/// And after so many bytes.
+const CHECKPOINT_BYTES: u64 = 1 << 30;
+
+/// Every record's outcome, or why none of them is stored.
+pub type PutResult = Result<Vec<PutOutcome>, String>;
+
+/// Something to make durable. The permit bounds what waits.
+pub enum Work {
+    /// Records, verified.
+    Put {
+        /// With their placement set.
+        records: Vec<SealedRecord>,
+        /// A record that is there already is touched in this epoch.
+        epoch: u64,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<PutResult>,
+        /// Room in the queue.
+        permit: OwnedSemaphorePermit,
+    },
+    /// Records that are there and must be protected.
+    Touch {
+        /// Which.
+        keys: Vec<RecordKey>,
+        /// In which epoch.
+        epoch: u64,
+        /// Whether the touch is durable.
+        reply: oneshot::Sender<Result<(), String>>,
+        /// Room in the queue.
+        permit: OwnedSemaphorePermit,
+    },
+    /// Checkpoint the index and end.
+    Stop {
+        /// Told when it is done.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// The committer's parts.
+pub struct Committer {
+    pub(crate) data: SegmentWriter,
+    pub(crate) tree: SegmentWriter,
+    pub(crate) touches: TouchLog,
+    pub(crate) index: Arc<dyn ChunkIndex>,
+    pub(crate) reader: Arc<SegmentReader>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) setup: WriterSetup,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) group_bytes: u64,
+    pub(crate) group_time: Duration,
+    pub(crate) since_checkpoint: Unflushed,
+}
+
+/// What the index would lose in a crash.
+#[derive(Default)]
+pub struct Unflushed {
+    bytes: u64,
+    changed: bool,
+    last: Duration,
+}
+
+#[derive(Default)]
+struct Group {
+    bytes: u64,
+    new: HashMap<RecordKey, (SegmentClass, IndexEntry)>,
+    touches: HashMap<u64, Vec<RecordKey>>,
+    puts: Vec<(oneshot::Sender<PutResult>, Vec<PutOutcome>)>,
+    touched: Vec<oneshot::Sender<Result<(), String>>>,
+    permits: Vec<OwnedSemaphorePermit>,
+    failed: Option<Error>,
+}
+
+impl Committer {
+    /// Works until it is told to stop, or nobody is left to send.
+    pub fn run(mut self, work: &Receiver<Work>) {
+        self.since_checkpoint.last = self.clock.monotonic();
+        loop {
+            match work.recv_timeout(IDLE_TICK) {
+                Ok(first) => {
+                    if let Some(reply) = self.group(first, work) {
+                        // The receiver is gone only when the process is going down anyway.
+                        let _ = reply.send(self.index.checkpoint().map_err(|error| error.to_string()));
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.checkpoint_if_due();
+        }
+    }
+
+    /// Gathers a group and commits it. Returns who asked to stop, if somebody did.
+    fn group(&mut self, first: Work, work: &Receiver<Work>) -> Option<oneshot::Sender<Result<(), String>>> {
+        let started = self.clock.monotonic();
+        let mut group = Group::default();
+        let mut stop = self.take(&mut group, first);
+        while stop.is_none() && group.bytes < self.group_bytes {
+            let left = self.group_time.saturating_sub(self.clock.monotonic().saturating_sub(started));
+            match work.recv_timeout(QUIET.min(left)) {
+                Ok(next) => stop = self.take(&mut group, next),
+                Err(_) => break,
+            }
+        }
+        let bytes = group.bytes;
+        self.commit(group);
+        metrics::group_committed(bytes, self.clock.monotonic().saturating_sub(started).as_secs_f64());
+        stop
+    }
+
+    fn take(&mut self, group: &mut Group, work: Work) -> Option<oneshot::Sender<Result<(), String>>> {
+        match work {
+            Work::Stop { reply } => return Some(reply),
+            Work::Touch { keys, epoch, reply, permit } => {
+                group.touches.entry(epoch).or_default().extend(keys);
+                group.touched.push(reply);
+                group.permits.push(permit);
+            }
+            Work::Put { records, epoch, reply, permit } => {
+                let outcomes = if group.failed.is_none() {
+                    self.append(group, &records, epoch).unwrap_or_else(|error| {
+                        group.failed = Some(error);
+                        Vec::new()
+                    })
+                } else {
+                    Vec::new()
+                };
+                group.puts.push((reply, outcomes));
+                group.permits.push(permit);
+            }
+        }
+        None
+    }
+
+    fn append(
+        &mut self,
+        group: &mut Group,
+        records: &[SealedRecord],
+        epoch: u64,
+    ) -> Result<Vec<PutOutcome>, Error> {
+        let keys: Vec<RecordKey> = records.iter().map(SealedRecord::key).collect();
+        let known = self.index.get_many(&keys)?;
+        let mut outcomes = Vec::with_capacity(records.len());
+        for ((record, key), known) in records.iter().zip(keys).zip(known) {
+            if group.new.contains_key(&key) {
+                outcomes.push(PutOutcome::Exists);
+                continue;
+            }
+            if let Some(known) = known {
+                if !known.protects(epoch) {
+                    group.touches.entry(epoch).or_default().push(key);
+                }
+                outcomes.push(PutOutcome::Exists);
+                continue;
+            }
+            let writer = match record.segment_class() {
+                SegmentClass::Tree => &mut self.tree,
+                SegmentClass::Data | SegmentClass::Pin => &mut self.data,
+            };
+            let (class, location) = (writer.class(), writer.append(record)?);
+            group.bytes += u64::from(location.len);
+            let entry = IndexEntry {
+                location,
+                write_epoch: record.placement.write_epoch,
+                touch_epoch: epoch,
+                lock_floor_ms: record.placement.lock_floor_ms,
+            };
+            group.new.insert(key, (class, entry));
+            outcomes.push(PutOutcome::Stored);
+        }
+        Ok(outcomes)
+    }
+
+    fn commit(&mut self, mut group: Group) {
+        let result = match group.failed.take() {
+            Some(error) => Err(error),
+            None => self.make_durable(&mut group),
+        };
+        match result {
+            Ok(()) => {
+                metrics::records_stored(group.new.len() as u64, group.bytes);
+                self.space.add(group.bytes);
+                self.since_checkpoint.bytes += group.bytes;
+                self.since_checkpoint.changed |= !group.new.is_empty() || !group.touched.is_empty();
+                // A receiver that is gone is a caller that hung up: what it sent is stored all the same.
+                for (reply, outcomes) in group.puts {
+                    let _ = reply.send(Ok(outcomes));
+                }
+                for reply in group.touched {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Err(error) => self.fail(group, &error),
+        }
+    }
+
+    fn make_durable(&mut self, group: &mut Group) -> Result<(), Error> {
+        let mut batch = IndexBatch::default();
+        for (epoch, mut keys) in mem::take(&mut group.touches) {
+            keys.sort_unstable();
+            keys.dedup();
+            batch.progress.push(self.touches.append(epoch, &keys)?);
+            batch.touches.extend(keys.into_iter().map(|key| (key, epoch)));
+        }
+        self.data.sync()?;
+        self.tree.sync()?;
+        let mut ends: HashMap<String, u64> = HashMap::new();
+        for (key, (class, entry)) in &group.new {
+            batch.inserts.push((*key, *entry));
+            let Location { segment, offset, len } = entry.location;
+            let file = SegmentFile::new(&self.setup.dir, *class, segment);
+            if !self.reader.knows(&segment) {
+                self.reader.add(&file);
+            }
+            let end = ends.entry(file.name()).or_default();
+            *end = (*end).max(offset + u64::from(len));
+        }
+        batch.progress.extend(ends);
+        if batch.inserts.is_empty() && batch.touches.is_empty() {
+            return Ok(());
+        }
+        self.index.apply(&batch)
+    }
+
+    fn fail(&mut self, group: Group, error: &Error) {
+        metrics::batch_failed();
+        let full = matches!(error, Error::Io { source, .. } if is_full(source));
+        if full {
+            self.space.note_full();
+        } else {
+            tracing::error!(%error, cause = ?std::error::Error::source(error), "group commit failed: nothing of it is acknowledged");
+        }
+        self.data.abandon(error);
+        self.tree.abandon(error);
+        let reason = match self.space.stopped() {
+            Some(reason) if full => reason,
+            _ => format!("not stored: {error}"),
+        };
+        for (reply, _) in group.puts {
+            let _ = reply.send(Err(reason.clone()));
+        }
+        for reply in group.touched {
+            let _ = reply.send(Err(reason.clone()));
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        let Unflushed { bytes, changed, last } = self.since_checkpoint;
+        let now = self.clock.monotonic();
+        if !changed || (bytes < CHECKPOINT_BYTES && now.saturating_sub(last) < CHECKPOINT_EVERY) {
+            return;
+        }
+        self.since_checkpoint = Unflushed { bytes: 0, changed: false, last: now };
+        if let Err(error) = self.index.checkpoint() {
+            // The next start scans more; nothing is lost.
+            tracing::warn!(%error, "index checkpoint failed");
+        }
+    }
+}

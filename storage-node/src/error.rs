@@ -1,0 +1,177 @@
+//! What can go wrong in a storage node. The gRPC edge maps each variant to one code (`service.rs`).
+
+use std::{io, path::PathBuf};
+
+use holdfast_model::{Epoch, Fence, PartitionId, Role, Verb};
+use holdfast_proto::{convert::WireError, signed::SignedError};
+
+/// A request was refused, or the node cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The coordinator has not installed a layout.
+    #[error("no layout yet")]
+    NoLayout,
+    /// The layout gives the partition to other nodes.
+    #[error("this node does not own partition {}", .0.0)]
+    NotOwner(PartitionId),
+    /// The record or pin belongs to someone else than the token.
+    #[error("the {0} is not the one of the session token")]
+    NotYours(&'static str),
+    /// The token does not allow it.
+    #[error("the session token does not allow to {}", verb_word(*.0))]
+    VerbMissing(Verb),
+    /// A higher fence has been seen.
+    #[error("fence {offered} is over: {highest} has been seen")]
+    Fenced {
+        /// The caller's.
+        offered: Fence,
+        /// The highest of this (tenant, resource, workload).
+        highest: Fence,
+    },
+    /// The session started too many epochs ago: its promises no longer hold.
+    #[error("epoch {offered} is over, this node is in epoch {current}: open a new session")]
+    StaleEpoch {
+        /// The caller's.
+        offered: Epoch,
+        /// The node's.
+        current: Epoch,
+    },
+    /// It was never opened here, was closed, or its lease lapsed.
+    #[error("the session is not open here: open it again")]
+    SessionUnknown,
+    /// The id is in use by another job.
+    #[error("the session id belongs to another job")]
+    SessionTaken,
+    /// The pin to build on is not there.
+    #[error("the base pin is not stored here")]
+    BasePinUnknown,
+    /// Its lock has ended: it may be dropped any time.
+    #[error("the base pin has expired")]
+    BasePinExpired,
+    /// The signed ticket and the pin contradict each other.
+    #[error("the commit ticket names another {0} than the pin")]
+    TicketMismatch(&'static str),
+    /// Lower than what this node has seen: an old coordinator speaks.
+    #[error("{what} {offered} is lower than {seen}, which this node has seen")]
+    StaleAuthority {
+        /// Generation, epoch or layout version.
+        what: &'static str,
+        /// The coordinator's.
+        offered: u64,
+        /// The node's.
+        seen: u64,
+    },
+    /// The same version with other content, or this node under another name.
+    #[error("layout version {version} is refused: {problem}")]
+    LayoutRefused {
+        /// Its version.
+        version: u64,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A limit of the protocol.
+    #[error("too many {what}: at most {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// A record or pin cannot be believed.
+    #[error("the {what} is refused: {source}")]
+    BadBytes {
+        /// What was read.
+        what: &'static str,
+        /// Why.
+        source: holdfast_record::Error,
+    },
+    /// A field cannot be read.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The token or ticket cannot be believed.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+    /// The role may not do this without a token.
+    #[error("role {0} needs a session token for this")]
+    TokenNeeded(Role),
+    /// The data folder belongs to another node, cluster or version.
+    #[error("{path} belongs to {found}, but this is {expected}: give this node its own data folder", path = .path.display())]
+    ForeignData {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asks.
+        expected: String,
+    },
+    /// Another process has it open.
+    #[error("{path} is in use by another process", path = .0.display())]
+    DataInUse(PathBuf),
+    /// A file operation failed.
+    #[error("{action} {path}", path = .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// One of the node's databases failed.
+    #[error("the node's database failed")]
+    Database(#[source] Box<redb::Error>),
+    /// A stored value of the node's own state does not decode.
+    #[error("the node's state is damaged: {0} cannot be read")]
+    DamagedState(&'static str),
+    /// An option cannot be used.
+    #[error("option {option} {problem}")]
+    Option {
+        /// Its name in the file.
+        option: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// What is there cannot be protected: the touch did not become durable.
+    #[error("presence cannot be promised now: {reason}")]
+    NotProtected {
+        /// Why.
+        reason: String,
+    },
+    /// The node is going down.
+    #[error("the storage node is stopping")]
+    Stopping,
+    /// The gRPC server failed.
+    #[error("the gRPC server failed")]
+    Grpc(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::NoLayout | Self::NotOwner(_) | Self::NotProtected { .. } | Self::Stopping)
+    }
+
+    /// Names the file that an operation failed on.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// A database error of any kind.
+    pub(crate) fn database<E: Into<redb::Error>>(error: E) -> Self {
+        Self::Database(Box::new(error.into()))
+    }
+
+    /// A record or pin that does not decode or verify.
+    pub(crate) fn bad(what: &'static str) -> impl FnOnce(holdfast_record::Error) -> Self {
+        move |source| Self::BadBytes { what, source }
+    }
+}
+
+fn verb_word(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Read => "read",
+        Verb::Write => "write",
+        Verb::Commit => "commit",
+    }
+}

@@ -1,0 +1,56 @@
+//! Which role may call which RPC of the storage node.
+
+use holdfast_model::Role::{self, Coordinator, Operator, StorageNode, Worker};
+use holdfast_runtime::RoleTable;
+
+const EVERYBODY: &[Role] = &[Coordinator, Worker, StorageNode, Operator];
+const WRITER: &[Role] = &[Worker];
+const READER: &[Role] = &[Worker, Coordinator];
+
+/// Every RPC and who may call it. What is not here is refused.
+pub static ROLE_TABLE: RoleTable = RoleTable(&[
+    ("/holdfast.storage.v1.StorageNode/Hello", EVERYBODY),
+    ("/holdfast.storage.v1.StorageNode/OpenSession", WRITER),
+    ("/holdfast.storage.v1.StorageNode/RenewSession", WRITER),
+    ("/holdfast.storage.v1.StorageNode/CloseSession", WRITER),
+    ("/holdfast.storage.v1.StorageNode/Have", WRITER),
+    ("/holdfast.storage.v1.StorageNode/Put", WRITER),
+    ("/holdfast.storage.v1.StorageNode/Get", READER),
+    // The coordinator sends the ticket of a vanished worker again.
+    ("/holdfast.storage.v1.StorageNode/PutPin", READER),
+    ("/holdfast.storage.v1.StorageNode/PutCheckpoint", WRITER),
+    ("/holdfast.storage.v1.StorageNode/ReadPins", READER),
+    ("/holdfast.storage.v1.StorageNode/RaiseFence", &[Coordinator]),
+    ("/holdfast.storage.v1.StorageNode/ApplyLayout", &[Coordinator]),
+    ("/holdfast.storage.v1.StorageNode/Status", &[Coordinator, Operator]),
+    ("/holdfast.storage.v1.StorageNode/Replicate", &[StorageNode]),
+    ("/holdfast.storage.v1.StorageNode/HaveLocal", &[StorageNode]),
+]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_of_the_service_is_in_the_table_and_nothing_else() {
+        let proto = include_str!("../../proto/proto/holdfast/storage/v1/storage.proto");
+        let declared: Vec<String> = proto
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next())
+            .map(|name| format!("/holdfast.storage.v1.StorageNode/{name}"))
+            .collect();
+        assert!(declared.len() >= 15, "found only {} RPCs", declared.len());
+        for rpc in &declared {
+            assert!(ROLE_TABLE.roles(rpc).is_some_and(|roles| !roles.is_empty()), "{rpc} has no roles");
+        }
+        assert!(ROLE_TABLE.rpcs().all(|rpc| declared.iter().any(|one| one == rpc)));
+    }
+
+    #[test]
+    fn only_storage_nodes_replicate_and_only_the_coordinator_rules() {
+        let roles = |rpc: &str| ROLE_TABLE.roles(&format!("/holdfast.storage.v1.StorageNode/{rpc}")).unwrap();
+        assert_eq!(roles("Replicate"), &[StorageNode]);
+        assert_eq!(roles("ApplyLayout"), &[Coordinator]);
+        assert!(!roles("Get").contains(&Operator));
+    }
+}

@@ -1,0 +1,331 @@
+//! Opens the segments a node finds at its start.
+//!
+//! A sealed segment is believed by its trailer. An open one is walked record by record and every byte is verified: a bad
+//! record above the durable mark with nothing valid behind it is a torn tail, kept aside in `quarantine/` and cut off; every
+//! other bad record is damage: reported, copied aside, skipped, and never cut off. A damaged segment is not written to again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use holdfast_record::{
+    Footer, FooterEntry, HEADER_PEEK_BYTES, RECORD_ALIGN, SUPERBLOCK_BYTES, Superblock, TRAILER_BYTES,
+    Trailer, scan_len,
+};
+
+use super::{
+    Location, MarkFile, SegmentFile, SegmentId,
+    reader::{ReadProblem, read_record},
+    writer::OpenSegment,
+};
+use crate::{
+    Error,
+    disk::{Disk, DiskFile},
+};
+
+/// Bytes looked through at a time for the next valid record.
+const SEARCH_WINDOW: usize = 1 << 20;
+/// What is passed over where the disk cannot be read.
+const BLOCK: u64 = 4096;
+/// No more than this of one damaged range is copied aside.
+const ASIDE_BYTES_MAX: u64 = 64 << 20;
+/// The first record stands here.
+const FIRST: u64 = SUPERBLOCK_BYTES as u64;
+
+/// A range of a segment that cannot be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// In which segment.
+    pub segment: SegmentId,
+    /// From where.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+/// A segment as it was found.
+pub struct Opened {
+    /// Its name.
+    pub name: SegmentFile,
+    /// Where its records end.
+    pub end: u64,
+    /// Sealed, or open with its entries.
+    pub state: SegmentState,
+    /// What of it is damaged.
+    pub damaged: Vec<DamagedRange>,
+    /// How many bytes of torn tail were cut off.
+    pub torn_bytes: u64,
+}
+
+/// Whether appends may go on.
+pub enum SegmentState {
+    /// It has a footer: read it with [`read_footer`] if the index needs it.
+    Sealed(Trailer),
+    /// It takes appends.
+    Open(Box<OpenSegment>),
+    /// It takes none and has no usable footer: its entries.
+    Walked(Vec<FooterEntry>),
+}
+
+/// What recovery needs.
+pub struct Recovery<'a> {
+    /// The disk.
+    pub disk: &'a dyn Disk,
+    /// Where damaged bytes are kept aside.
+    pub quarantine: &'a Path,
+}
+
+/// The segments in a folder, and the marks whose segment is missing.
+pub fn find_segments(dir: &Path) -> Result<(Vec<SegmentFile>, Vec<PathBuf>), Error> {
+    let (mut segments, mut marks) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(segment) = SegmentFile::parse(dir, name) {
+            segments.push(segment);
+        } else if name.ends_with(".mark") {
+            marks.push(path);
+        }
+    }
+    marks.retain(|mark| !segments.iter().any(|segment| segment.mark_path() == *mark));
+    segments.sort_by_key(SegmentFile::name);
+    Ok((segments, marks))
+}
+
+/// Opens one segment. `None`: it was being created when the node stopped, held nothing, and was removed.
+pub fn recover(context: &Recovery<'_>, name: SegmentFile) -> Result<Option<Opened>, Error> {
+    let path = name.path();
+    let has_mark = name.mark_path().exists();
+    let file = if has_mark { context.disk.open(&path) } else { context.disk.open_read(&path) };
+    let file = file.map_err(Error::io("open", &path))?;
+    let len = file.size().map_err(Error::io("measure", &path))?;
+    if let Some(trailer) = read_trailer(&*file, len) {
+        if has_mark {
+            fs::remove_file(name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
+        }
+        let state = SegmentState::Sealed(trailer);
+        return Ok(Some(Opened {
+            name,
+            end: trailer.footer_offset,
+            state,
+            damaged: Vec::new(),
+            torn_bytes: 0,
+        }));
+    }
+    if !has_mark {
+        // It was sealed once: all of it was durable.
+        let walk = walk(&*file, name.id, len, len)?;
+        let state = SegmentState::Walked(walk.entries);
+        context.keep_aside(&*file, &walk.damaged)?;
+        return Ok(Some(Opened { name, end: len, state, damaged: walk.damaged, torn_bytes: 0 }));
+    }
+    let mark = MarkFile::open(context.disk, &name.mark_path(), name.id, FIRST)?;
+    if mark.durable() <= FIRST && !superblock_is_good(&*file, name.id) {
+        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        fs::remove_file(name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
+        return Ok(None);
+    }
+    recover_open(context, name, file, mark).map(Some)
+}
+
+fn recover_open(
+    context: &Recovery<'_>,
+    name: SegmentFile,
+    file: Arc<dyn DiskFile>,
+    mark: MarkFile,
+) -> Result<Opened, Error> {
+    let path = name.path();
+    let len = file.size().map_err(Error::io("measure", &path))?;
+    let mut walk = walk(&*file, name.id, len, mark.durable())?;
+    if !superblock_is_good(&*file, name.id) {
+        walk.damaged.push(DamagedRange { segment: name.id, offset: 0, len: FIRST });
+    }
+    if !walk.damaged.is_empty() {
+        // Left as it is, for people and for repair: it takes no appends and is walked again at the next start.
+        context.keep_aside(&*file, &walk.damaged)?;
+        file.sync().map_err(Error::io("sync", &path))?;
+        let state = SegmentState::Walked(walk.entries);
+        return Ok(Opened { name, end: walk.end, state, damaged: walk.damaged, torn_bytes: 0 });
+    }
+    let torn_bytes = len.saturating_sub(walk.end);
+    if torn_bytes > 0 {
+        context
+            .keep_aside(&*file, &[DamagedRange { segment: name.id, offset: walk.end, len: torn_bytes }])?;
+        file.truncate(walk.end).map_err(Error::io("truncate", &path))?;
+    }
+    let hasher = hash(&*file, walk.end).map_err(Error::io("read", &path))?;
+    let mut open = OpenSegment {
+        file,
+        mark,
+        durable_entries: walk.entries.len(),
+        entries: walk.entries,
+        hasher,
+        unhashed: Vec::new(),
+        end: walk.end,
+        staged: Vec::new(),
+        name: name.clone(),
+    };
+    // What stands above the mark was perhaps never synced; from now on it is served.
+    open.sync().map_err(Error::io("sync", &path))?;
+    let state = SegmentState::Open(Box::new(open));
+    Ok(Opened { name, end: walk.end, state, damaged: Vec::new(), torn_bytes })
+}
+
+impl Recovery<'_> {
+    /// Copies damaged bytes to `quarantine/`, for people to look at.
+    fn keep_aside(&self, file: &dyn DiskFile, ranges: &[DamagedRange]) -> Result<(), Error> {
+        for range in ranges {
+            let path = self.quarantine.join(format!("{}-{}.bad", hex::encode(range.segment), range.offset));
+            let len = file.size().map_err(Error::io("measure", &path))?;
+            let wanted = range.len.min(ASIDE_BYTES_MAX).min(len.saturating_sub(range.offset));
+            let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(0)];
+            if let Err(error) = file.read_exact_at(&mut bytes, range.offset) {
+                tracing::warn!(path = %path.display(), %error, "damaged bytes cannot be read and are not kept aside");
+                continue;
+            }
+            fs::write(&path, &bytes).map_err(Error::io("write", &path))?;
+            self.disk.sync_dir(self.quarantine).map_err(Error::io("sync", self.quarantine))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the footer of a sealed segment.
+pub fn read_footer(disk: &dyn Disk, name: &SegmentFile, trailer: Trailer) -> Result<Footer, Error> {
+    let path = name.path();
+    let file = disk.open_read(&path).map_err(Error::io("open", &path))?;
+    let mut bytes = vec![0; usize::try_from(trailer.footer_len).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, trailer.footer_offset).map_err(Error::io("read", &path))?;
+    Footer::decode(&bytes).map_err(Error::bad("footer"))
+}
+
+/// Walks a segment whose footer is damaged up to where the footer starts.
+pub(crate) fn walk_sealed(
+    context: &Recovery<'_>,
+    name: &SegmentFile,
+    end: u64,
+) -> Result<(Vec<FooterEntry>, Vec<DamagedRange>), Error> {
+    let path = name.path();
+    let file = context.disk.open_read(&path).map_err(Error::io("open", &path))?;
+    let walk = walk(&*file, name.id, end, end)?;
+    context.keep_aside(&*file, &walk.damaged)?;
+    Ok((walk.entries, walk.damaged))
+}
+
+struct Walk {
+    entries: Vec<FooterEntry>,
+    damaged: Vec<DamagedRange>,
+    /// Behind the last valid record, or the durable mark if that is higher.
+    end: u64,
+}
+
+fn walk(file: &dyn DiskFile, segment: SegmentId, len: u64, durable: u64) -> Result<Walk, Error> {
+    let mut walk = Walk { entries: Vec::new(), damaged: Vec::new(), end: FIRST };
+    let mut at = FIRST;
+    while at < len {
+        if let Some(entry) = valid_at(file, segment, at, len) {
+            at += u64::from(entry.len);
+            walk.entries.push(entry);
+            continue;
+        }
+        let next = next_valid(file, segment, at + RECORD_ALIGN as u64, len);
+        let stop = match next {
+            Some(next) => next,
+            // Nothing valid behind: damage up to the mark, a torn tail above it.
+            None if at < durable => durable.min(len),
+            None => break,
+        };
+        walk.damaged.push(DamagedRange { segment, offset: at, len: stop - at });
+        at = stop;
+        if next.is_none() {
+            break;
+        }
+    }
+    if len < durable {
+        // Acknowledged bytes are gone from the end of the file.
+        let offset = len.max(FIRST);
+        walk.damaged.push(DamagedRange { segment, offset, len: durable.saturating_sub(offset) });
+    }
+    walk.end = at.min(len.max(FIRST));
+    Ok(walk)
+}
+
+fn valid_at(file: &dyn DiskFile, segment: SegmentId, offset: u64, len: u64) -> Option<FooterEntry> {
+    let mut head = [0; HEADER_PEEK_BYTES];
+    file.read_exact_at(&mut head, offset).ok()?;
+    let peek = scan_len(&head).ok()?;
+    if offset + peek.total_len as u64 > len {
+        return None;
+    }
+    let location = Location { segment, offset, len: u32::try_from(peek.total_len).ok()? };
+    match read_record(file, location) {
+        Ok(record) => Some(FooterEntry {
+            key: record.key(),
+            offset,
+            len: location.len,
+            kind: record.header.kind,
+            ct: record.ct,
+            write_epoch: record.placement.write_epoch,
+            lock_floor_ms: record.placement.lock_floor_ms,
+        }),
+        Err(ReadProblem::Io(_) | ReadProblem::Bad(_)) => None,
+    }
+}
+
+fn next_valid(file: &dyn DiskFile, segment: SegmentId, from: u64, len: u64) -> Option<u64> {
+    let mut start = from;
+    while start < len {
+        let mut want = (SEARCH_WINDOW as u64).min(len - start);
+        let mut window = vec![0; usize::try_from(want).ok()?];
+        if file.read_exact_at(&mut window, start).is_err() {
+            // A sector cannot be read: look block by block, and pass over the bad ones.
+            want = BLOCK.min(want);
+            window.truncate(usize::try_from(want).ok()?);
+            if file.read_exact_at(&mut window, start).is_err() {
+                window.clear();
+            }
+        }
+        for at in (0..window.len()).step_by(RECORD_ALIGN) {
+            // A cheap look at the magic; a header that crosses the window is looked at by its own read.
+            if window[at..].starts_with(b"HFRECORD") {
+                let offset = start + at as u64;
+                if valid_at(file, segment, offset, len).is_some() {
+                    return Some(offset);
+                }
+            }
+        }
+        start += want;
+    }
+    None
+}
+
+fn hash(file: &dyn DiskFile, end: u64) -> std::io::Result<blake3::Hasher> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; SEARCH_WINDOW];
+    let mut at = 0;
+    while at < end {
+        let want = usize::try_from((end - at).min(SEARCH_WINDOW as u64)).expect("at most the window");
+        file.read_exact_at(&mut buffer[..want], at)?;
+        hasher.update(&buffer[..want]);
+        at += want as u64;
+    }
+    Ok(hasher)
+}
+
+fn read_trailer(file: &dyn DiskFile, len: u64) -> Option<Trailer> {
+    let at = len.checked_sub(TRAILER_BYTES as u64)?;
+    let mut bytes = [0; TRAILER_BYTES];
+    file.read_exact_at(&mut bytes, at).ok()?;
+    let trailer = Trailer::decode(&bytes).ok()?;
+    let fits =
+        trailer.footer_offset >= FIRST && trailer.footer_offset.checked_add(trailer.footer_len) == Some(at);
+    fits.then_some(trailer)
+}
+
+fn superblock_is_good(file: &dyn DiskFile, segment: SegmentId) -> bool {
+    let mut bytes = [0; SUPERBLOCK_BYTES];
+    file.read_exact_at(&mut bytes, 0).is_ok()
+        && Superblock::decode(&bytes).is_ok_and(|superblock| superblock.segment == segment)
+}

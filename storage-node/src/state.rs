@@ -1,0 +1,459 @@
+//! What must never be lost and is small: highest generation, epoch and layout seen, sessions, fences, pins, job
+//! checkpoints, damaged ranges. A redb of its own, every commit durable and in two phases.
+//!
+//! Invariant: no number in here ever goes down, and a pin that was stored is never replaced.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use bytes::Bytes;
+use holdfast_model::{
+    Epoch, Fence, Generation, Layout, Millis, PinHash, ResourceId, Sequence, SessionId, TenantId, Workload,
+};
+use redb::{
+    Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableDefinition, WriteTransaction,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Error, segment::DamagedRange};
+
+const SPACE_BYTES: usize = 33;
+const AUTHORITY: TableDefinition<&str, &[u8]> = TableDefinition::new("authority-0");
+const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions-0");
+const FENCES: TableDefinition<&[u8; SPACE_BYTES], (u64, u64)> = TableDefinition::new("fences-0");
+const PINS: TableDefinition<(&[u8; SPACE_BYTES], u64), &[u8]> = TableDefinition::new("pins-0");
+const CHECKPOINTS: TableDefinition<&[u8; SPACE_BYTES], &[u8]> = TableDefinition::new("checkpoints-0");
+const CHECKPOINT_BODIES: TableDefinition<&[u8; SPACE_BYTES], &[u8]> =
+    TableDefinition::new("checkpoint-bodies-0");
+const CHECKPOINT_ROOTS: TableDefinition<&[u8; SPACE_BYTES], &[u8]> =
+    TableDefinition::new("checkpoint-roots-0");
+const DAMAGED: TableDefinition<(&[u8; 16], u64), u64> = TableDefinition::new("damaged-0");
+
+/// Whose pins: one resource and workload of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PinSpace {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The resource.
+    pub resource: ResourceId,
+    /// The workload.
+    pub workload: Workload,
+}
+
+impl PinSpace {
+    fn key(&self) -> [u8; SPACE_BYTES] {
+        let mut key = [0; SPACE_BYTES];
+        key[..16].copy_from_slice(&self.tenant.0);
+        key[16..32].copy_from_slice(&self.resource.0);
+        key[32] = self.workload.code();
+        key
+    }
+
+    fn from_key(key: &[u8; SPACE_BYTES]) -> Option<Self> {
+        Some(Self {
+            tenant: TenantId::from_slice(&key[..16]).ok()?,
+            resource: ResourceId::from_slice(&key[16..32]).ok()?,
+            workload: Workload::from_code(key[32])?,
+        })
+    }
+}
+
+/// An open session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Whose.
+    pub space: PinSpace,
+    /// The attempt that opened it.
+    pub fence: Fence,
+    /// The pin it builds on: a root while the session is open.
+    pub base: Option<PinHash>,
+    /// The epoch it is in.
+    pub epoch: Epoch,
+    /// It lapses then, unless it is renewed.
+    pub lease_end_ms: Millis,
+}
+
+/// What the coordinator has installed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Authority {
+    /// The highest generation seen.
+    pub generation: Generation,
+    /// The highest epoch seen.
+    pub epoch: Epoch,
+    /// The newest layout.
+    #[serde(with = "shared")]
+    pub layout: Option<Arc<Layout>>,
+}
+
+/// What identifies the newest job checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CheckpointId {
+    /// The attempt.
+    pub fence: Fence,
+    /// Grows within it.
+    pub revision: u64,
+    /// When it was last put.
+    pub put_ms: Millis,
+}
+
+/// A job checkpoint to store.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Which.
+    pub id: CheckpointId,
+    /// Sealed by the worker.
+    pub body: Bytes,
+}
+
+/// The state of one node.
+pub struct State {
+    database: Database,
+    authority: RwLock<Authority>,
+    fences: RwLock<HashMap<PinSpace, Fence>>,
+    sessions: RwLock<BTreeMap<SessionId, Session>>,
+    /// Serialises check-then-write; the database itself has one writer anyway.
+    deciding: Mutex<()>,
+}
+
+impl State {
+    /// Opens the file, or makes it. A damaged one is an error: nothing may be assumed about what it held.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let database = Database::create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => Error::DataInUse(path.to_owned()),
+            other => Error::Io { action: "open", path: path.to_owned(), source: io::Error::other(other) },
+        })?;
+        let state = Self {
+            database,
+            authority: RwLock::default(),
+            fences: RwLock::default(),
+            sessions: RwLock::default(),
+            deciding: Mutex::default(),
+        };
+        state.commit(|write| {
+            write.open_table(AUTHORITY)?;
+            write.open_table(SESSIONS)?;
+            write.open_table(FENCES)?;
+            write.open_table(PINS)?;
+            write.open_table(CHECKPOINTS)?;
+            write.open_table(CHECKPOINT_BODIES)?;
+            write.open_table(CHECKPOINT_ROOTS)?;
+            write.open_table(DAMAGED)?;
+            Ok(())
+        })?;
+        state.load()?;
+        Ok(state)
+    }
+
+    fn load(&self) -> Result<(), Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let table = read.open_table(AUTHORITY).map_err(Error::database)?;
+        if let Some(value) = table.get("authority").map_err(Error::database)? {
+            *write_lock(&self.authority) = parse(value.value(), "authority")?;
+        }
+        for row in read.open_table(FENCES).map_err(Error::database)?.iter().map_err(Error::database)? {
+            let (key, value) = row.map_err(Error::database)?;
+            let space = PinSpace::from_key(key.value()).ok_or(Error::DamagedState("fence"))?;
+            let (generation, attempt) = value.value();
+            let fence = Fence { generation: Generation(generation), attempt };
+            write_lock(&self.fences).insert(space, fence);
+        }
+        for row in read.open_table(SESSIONS).map_err(Error::database)?.iter().map_err(Error::database)? {
+            let (id, value) = row.map_err(Error::database)?;
+            write_lock(&self.sessions).insert(SessionId(id.value()), parse(value.value(), "session")?);
+        }
+        Ok(())
+    }
+
+    /// Runs a check and the writes that depend on it without another decision in between.
+    pub fn deciding<T>(&self, decide: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let _guard = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        decide()
+    }
+
+    fn commit(&self, change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), Error> {
+        let mut write = self.database.begin_write().map_err(Error::database)?;
+        write.set_durability(Durability::Immediate).map_err(Error::database)?;
+        write.set_two_phase_commit(true);
+        change(&write).map_err(Error::database)?;
+        write.commit().map_err(Error::database)
+    }
+
+    // === Authority ===
+
+    /// What the coordinator has installed.
+    pub fn authority(&self) -> Authority {
+        read_lock(&self.authority).clone()
+    }
+
+    /// The newest layout.
+    pub fn layout(&self) -> Option<Arc<Layout>> {
+        read_lock(&self.authority).layout.clone()
+    }
+
+    /// The node's epoch.
+    pub fn epoch(&self) -> Epoch {
+        read_lock(&self.authority).epoch
+    }
+
+    /// Installs what the coordinator says; the caller has checked that no number goes down.
+    pub fn set_authority(&self, authority: Authority) -> Result<(), Error> {
+        let json = to_json(&authority)?;
+        self.commit(|write| {
+            write.open_table(AUTHORITY)?.insert("authority", json.as_slice())?;
+            Ok(())
+        })?;
+        *write_lock(&self.authority) = authority;
+        Ok(())
+    }
+
+    // === Fences ===
+
+    /// The highest fence seen.
+    pub fn highest_fence(&self, space: &PinSpace) -> Fence {
+        read_lock(&self.fences).get(space).copied().unwrap_or_default()
+    }
+
+    /// Raises the fence if it is higher; durable when this returns.
+    pub fn raise_fence(&self, space: &PinSpace, fence: Fence) -> Result<Fence, Error> {
+        let highest = self.highest_fence(space);
+        if fence <= highest {
+            return Ok(highest);
+        }
+        self.commit(|write| put_fence(write, space, fence))?;
+        self.saw_fence(space, fence);
+        Ok(fence)
+    }
+
+    fn saw_fence(&self, space: &PinSpace, fence: Fence) {
+        let mut fences = write_lock(&self.fences);
+        let highest = fences.entry(*space).or_default();
+        *highest = fence.max(*highest);
+    }
+
+    // === Sessions ===
+
+    /// An open session.
+    pub fn session(&self, id: SessionId) -> Option<Session> {
+        read_lock(&self.sessions).get(&id).cloned()
+    }
+
+    /// How many sessions there are.
+    pub fn n_sessions(&self) -> usize {
+        read_lock(&self.sessions).len()
+    }
+
+    /// Sessions whose lease has ended.
+    pub fn lapsed_sessions(&self, now_ms: Millis) -> Vec<SessionId> {
+        let sessions = read_lock(&self.sessions);
+        sessions.iter().filter(|(_, one)| one.lease_end_ms <= now_ms).map(|(id, _)| *id).collect()
+    }
+
+    /// Stores a session and the fence that came with it.
+    pub fn put_session(&self, id: SessionId, session: Session) -> Result<(), Error> {
+        let json = to_json(&session)?;
+        let raises = session.fence > self.highest_fence(&session.space);
+        self.commit(|write| {
+            write.open_table(SESSIONS)?.insert(id.0, json.as_slice())?;
+            if raises { put_fence(write, &session.space, session.fence) } else { Ok(()) }
+        })?;
+        self.saw_fence(&session.space, session.fence);
+        write_lock(&self.sessions).insert(id, session);
+        Ok(())
+    }
+
+    /// Ends sessions.
+    pub fn remove_sessions(&self, ids: &[SessionId]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.commit(|write| {
+            let mut table = write.open_table(SESSIONS)?;
+            for id in ids {
+                table.remove(id.0)?;
+            }
+            Ok(())
+        })?;
+        let mut sessions = write_lock(&self.sessions);
+        for id in ids {
+            sessions.remove(id);
+        }
+        Ok(())
+    }
+
+    // === Pins ===
+
+    /// The pin at a sequence.
+    pub fn pin(&self, space: &PinSpace, sequence: Sequence) -> Result<Option<Bytes>, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let table = read.open_table(PINS).map_err(Error::database)?;
+        let found = table.get((&space.key(), sequence.0)).map_err(Error::database)?;
+        Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+
+    /// Stores a pin and its fence together.
+    pub fn put_pin(
+        &self,
+        space: &PinSpace,
+        sequence: Sequence,
+        fence: Fence,
+        pin: &[u8],
+    ) -> Result<(), Error> {
+        self.commit(|write| {
+            write.open_table(PINS)?.insert((&space.key(), sequence.0), pin)?;
+            put_fence(write, space, fence)
+        })?;
+        self.saw_fence(space, fence);
+        Ok(())
+    }
+
+    /// The newest pins of a space, oldest first; `0` for all.
+    pub fn pins(&self, space: &PinSpace, newest: usize) -> Result<Vec<(Sequence, Bytes)>, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let table = read.open_table(PINS).map_err(Error::database)?;
+        let key = space.key();
+        let rows = table.range((&key, 0)..=(&key, u64::MAX)).map_err(Error::database)?;
+        let limit = if newest == 0 { usize::MAX } else { newest };
+        let mut pins = Vec::new();
+        for row in rows.rev().take(limit) {
+            let (key, value) = row.map_err(Error::database)?;
+            pins.push((Sequence(key.value().1), Bytes::copy_from_slice(value.value())));
+        }
+        pins.reverse();
+        Ok(pins)
+    }
+
+    /// How many pins there are.
+    pub fn n_pins(&self) -> Result<u64, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        read.open_table(PINS).map_err(Error::database)?.len().map_err(Error::database)
+    }
+
+    // === Job checkpoints ===
+
+    /// Which job checkpoint is the newest.
+    pub fn checkpoint_id(&self, space: &PinSpace) -> Result<Option<CheckpointId>, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let table = read.open_table(CHECKPOINTS).map_err(Error::database)?;
+        let found = table.get(&space.key()).map_err(Error::database)?;
+        found.map(|value| parse(value.value(), "job checkpoint")).transpose()
+    }
+
+    /// The newest job checkpoint.
+    pub fn checkpoint(&self, space: &PinSpace) -> Result<Option<Checkpoint>, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let ids = read.open_table(CHECKPOINTS).map_err(Error::database)?;
+        let Some(id) = ids.get(&space.key()).map_err(Error::database)? else { return Ok(None) };
+        let bodies = read.open_table(CHECKPOINT_BODIES).map_err(Error::database)?;
+        let body = bodies.get(&space.key()).map_err(Error::database)?;
+        let body = body.ok_or(Error::DamagedState("job checkpoint"))?;
+        let id = parse(id.value(), "job checkpoint")?;
+        Ok(Some(Checkpoint { id, body: Bytes::copy_from_slice(body.value()) }))
+    }
+
+    /// Stores a job checkpoint with its roots and rolls the session into an epoch.
+    pub fn put_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        roots: &[u8],
+        rolled: (SessionId, Session),
+    ) -> Result<(), Error> {
+        let (session_id, session) = rolled;
+        let (space, fence) = (session.space, checkpoint.id.fence);
+        let (id_json, session_json) = (to_json(&checkpoint.id)?, to_json(&session)?);
+        let raises = fence > self.highest_fence(&space);
+        self.commit(|write| {
+            let key = space.key();
+            write.open_table(CHECKPOINTS)?.insert(&key, id_json.as_slice())?;
+            write.open_table(CHECKPOINT_BODIES)?.insert(&key, &checkpoint.body[..])?;
+            write.open_table(CHECKPOINT_ROOTS)?.insert(&key, roots)?;
+            write.open_table(SESSIONS)?.insert(session_id.0, session_json.as_slice())?;
+            if raises { put_fence(write, &space, fence) } else { Ok(()) }
+        })?;
+        self.saw_fence(&space, fence);
+        write_lock(&self.sessions).insert(session_id, session);
+        Ok(())
+    }
+
+    // === Damage ===
+
+    /// Remembers ranges that cannot be served; says how many were not known.
+    pub fn add_damaged(&self, ranges: &[DamagedRange]) -> Result<u64, Error> {
+        let before = self.n_damaged()?;
+        self.commit(|write| {
+            let mut table = write.open_table(DAMAGED)?;
+            for range in ranges {
+                table.insert((&range.segment, range.offset), range.len)?;
+            }
+            Ok(())
+        })?;
+        Ok(self.n_damaged()?.saturating_sub(before))
+    }
+
+    /// Every range that cannot be served.
+    pub fn damaged(&self) -> Result<Vec<DamagedRange>, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let table = read.open_table(DAMAGED).map_err(Error::database)?;
+        let rows = table.iter().map_err(Error::database)?;
+        rows.map(|row| {
+            let (key, len) = row.map_err(Error::database)?;
+            let (segment, offset) = key.value();
+            Ok(DamagedRange { segment: *segment, offset, len: len.value() })
+        })
+        .collect()
+    }
+
+    /// How many ranges cannot be served.
+    pub fn n_damaged(&self) -> Result<u64, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        read.open_table(DAMAGED).map_err(Error::database)?.len().map_err(Error::database)
+    }
+}
+
+/// Never lowers: the caller's fence may be one that was seen already.
+fn put_fence(write: &WriteTransaction, space: &PinSpace, fence: Fence) -> Result<(), redb::Error> {
+    let mut table = write.open_table(FENCES)?;
+    let key = space.key();
+    let seen = table.get(&key)?.map(|value| value.value());
+    let offered = (fence.generation.0, fence.attempt);
+    if seen.is_none_or(|seen| seen < offered) {
+        table.insert(&key, offered)?;
+    }
+    Ok(())
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8], what: &'static str) -> Result<T, Error> {
+    serde_json::from_slice(json).map_err(|_| Error::DamagedState(what))
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|_| Error::DamagedState("value to store"))
+}
+
+fn read_lock<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_lock<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A shared layout is stored like a layout.
+mod shared {
+    use std::sync::Arc;
+
+    use holdfast_model::Layout;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(layout: &Option<Arc<Layout>>, serializer: S) -> Result<S::Ok, S::Error> {
+        layout.as_deref().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Layout>>, D::Error> {
+        Ok(Option::<Layout>::deserialize(deserializer)?.map(Arc::new))
+    }
+}
