@@ -1,0 +1,138 @@
+//! What every loop and service of one coordinator shares.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use holdfast_job_queue::JobPublisher;
+use holdfast_model::{
+    Clock, Epoch, Fence, Generation, JobId, Layout, LayoutNode, Millis, NodeId, PoolId, Random, ResourceId,
+    SessionClaims, TenantId, Verb, Workload,
+};
+use holdfast_proto::{signed::Signer, storage};
+use holdfast_repository::{JobKeys, KeyProvider, StoreError};
+use holdfast_storage_client::{AppliedLayout, NodeStatus, StorageClient};
+
+use crate::{
+    catalog::{Catalog, resource::ResourceRow, tenant::TenantRow},
+    config::CoordinatorOptions,
+    error::Error,
+    graph_access::GraphAccess,
+    leadership::Leader,
+};
+
+/// How long a session token is believed.
+pub(crate) const SESSION_TOKEN_LIFE_MS: u64 = 30 * 60 * 1_000;
+
+/// The shared parts.
+pub(crate) struct Core {
+    pub(crate) options: CoordinatorOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) catalog: Catalog,
+    pub(crate) keys: Arc<dyn KeyProvider>,
+    pub(crate) signer: Signer,
+    pub(crate) queue: Arc<dyn JobPublisher>,
+    pub(crate) storage: StorageClient,
+    pub(crate) graph: GraphAccess,
+    pub(crate) leader: Leader,
+    pub(crate) layout: Mutex<Option<Arc<Layout>>>,
+}
+
+/// What a session token is made for.
+pub(crate) struct TokenFor {
+    pub(crate) tenant: TenantId,
+    pub(crate) resource: ResourceId,
+    pub(crate) workload: Workload,
+    pub(crate) job: JobId,
+    pub(crate) fence: Fence,
+}
+
+/// What each node answered.
+pub(crate) type NodeStatuses = Vec<(LayoutNode, Result<NodeStatus, StoreError>)>;
+/// What each node made of a layout.
+pub(crate) type Applied = Vec<(NodeId, Result<AppliedLayout, StoreError>)>;
+
+/// Drives a future that the compiler cannot prove to be `Send` on a thread of its own. Both uses are bounded by the
+/// client's timeouts.
+async fn off_loop<F, Fut>(make: F) -> Result<Fut::Output, Error>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future,
+    Fut::Output: Send + 'static,
+{
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(make())).await.map_err(|_| Error::Ended)
+}
+
+impl Core {
+    /// The newest layout of the pool; read again only when its version changed.
+    pub(crate) async fn layout(&self) -> Result<Arc<Layout>, Error> {
+        let pool = &self.options.pool.name;
+        let version = self.catalog.newest_layout_version(pool).await?;
+        let cached = self.layout.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(layout) = cached.filter(|layout| layout.version == version) {
+            return Ok(layout);
+        }
+        let layout = Arc::new(self.catalog.newest_layout(pool).await?.ok_or(Error::NoLayout)?);
+        *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = Some(layout.clone());
+        Ok(layout)
+    }
+
+    /// Signs a session token; says when it ends.
+    pub(crate) async fn session_token(
+        &self,
+        subject: &TokenFor,
+        verbs: &[Verb],
+    ) -> Result<(storage::SessionToken, Millis), Error> {
+        let (_, epoch) = self.catalog.numbers().await?;
+        let expires_at_ms = self.clock.now_ms() + SESSION_TOKEN_LIFE_MS;
+        let claims = SessionClaims {
+            tenant: subject.tenant,
+            pool: PoolId(self.options.pool.name.clone()),
+            resource: subject.resource,
+            workload: subject.workload,
+            job: subject.job,
+            fence: subject.fence,
+            epoch,
+            verbs: verbs.to_vec(),
+            expires_at_ms,
+        };
+        Ok((self.signer.token(&claims), expires_at_ms))
+    }
+
+    /// Asks every node of a layout how it is.
+    pub(crate) async fn node_statuses(&self, layout: &Arc<Layout>) -> Result<NodeStatuses, Error> {
+        let (storage, layout) = (self.storage.clone(), layout.clone());
+        off_loop(move || async move { storage.status(&layout).await }).await
+    }
+
+    /// Installs a layout on every node; each tried once.
+    pub(crate) async fn apply_layout(
+        &self,
+        layout: &Arc<Layout>,
+        generation: Generation,
+        epoch: Epoch,
+    ) -> Result<Applied, Error> {
+        let (storage, layout) = (self.storage.clone(), layout.clone());
+        off_loop(move || async move { storage.apply_layout(&layout, generation, epoch).await }).await
+    }
+
+    /// Unwraps what a job of one resource needs.
+    pub(crate) async fn job_keys(
+        &self,
+        tenant: &TenantRow,
+        resource: &ResourceRow,
+    ) -> Result<JobKeys, Error> {
+        Ok(JobKeys {
+            tenant: tenant.id,
+            resource: resource.id,
+            tenant_keys: self.keys.unwrap_tenant_keys(tenant.id, &tenant.wrapped_keys).await?,
+            resource_key: self
+                .keys
+                .unwrap_resource_key(tenant.id, resource.id, &resource.wrapped_key)
+                .await?,
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! Heartbeat: extends the lease and carries progress, while the fence is the job's current one.
+
+use std::time::Duration;
+
+use holdfast_model::{Account, Fence, JobId, JobState};
+
+use crate::{
+    catalog::{Catalog, job, job::JobRow},
+    error::Error,
+};
+
+/// Extends the lease. `None`: the attempt is over, the worker has to stop.
+pub async fn heartbeat(
+    catalog: &Catalog,
+    id: JobId,
+    fence: Fence,
+    progress: &Account,
+    items_expected: u64,
+    lease: Duration,
+) -> Result<Option<JobRow>, Error> {
+    crate::catalog::write!(catalog, tx => {
+        let before = job::load(&mut tx, id).await?;
+        let is_current =
+            before.fence == fence && matches!(before.state, JobState::Running | JobState::Committing);
+        if is_current {
+            let mut job = before.clone();
+            job.lease_until_ms = tx.now + i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+            // From the moment a pin is handed in, the account is the pin's.
+            if job.state == JobState::Running {
+                job.account = *progress;
+                job.items_expected = items_expected;
+            }
+            job::save(&mut tx, &before, &job).await?;
+            Ok(Some(job))
+        } else {
+            Ok(None)
+        }
+    })
+}
+
+/// Loads a job for a worker's command: its fence must be the current one and the attempt not over.
+pub(super) async fn load_fenced(
+    tx: &mut crate::catalog::Tx,
+    id: JobId,
+    fence: Fence,
+    states: &[JobState],
+) -> Result<JobRow, Error> {
+    let job = job::load(tx, id).await?;
+    if job.fence == fence && states.contains(&job.state) {
+        Ok(job)
+    } else {
+        Err(Error::Fenced { job: id, fence })
+    }
+}

@@ -1,0 +1,40 @@
+//! Every metric of the coordinator. No label names a tenant or an item.
+
+use metrics::{counter, gauge};
+
+/// A job was claimed.
+pub(crate) fn claimed(class: &'static str) {
+    counter!("holdfast_coordinator_jobs_claimed_total", "class" => class).increment(1);
+}
+
+/// A claim was refused: somebody else has the job, or it is not due.
+pub(crate) fn claim_refused() {
+    counter!("holdfast_coordinator_claims_refused_total").increment(1);
+}
+
+/// A hint was published, or came back.
+pub(crate) fn published(outcome: &'static str) {
+    counter!("holdfast_coordinator_hints_published_total", "outcome" => outcome).increment(1);
+}
+
+/// Leases ended without the worker's word.
+pub(crate) fn leases_expired(n: usize) {
+    counter!("holdfast_coordinator_leases_expired_total").increment(n as u64);
+}
+
+/// A commit was decided for a worker that vanished.
+pub(crate) fn commit_recovered(outcome: &'static str) {
+    counter!("holdfast_coordinator_commits_recovered_total", "outcome" => outcome).increment(1);
+}
+
+/// Whether this coordinator leads.
+pub(crate) fn leads(leads: bool) {
+    gauge!("holdfast_coordinator_leads").set(if leads { 1.0 } else { 0.0 });
+}
+
+/// Nodes that answered, of all in the layout.
+#[allow(clippy::cast_precision_loss)]
+pub(crate) fn nodes(up: usize, all: usize) {
+    gauge!("holdfast_coordinator_nodes_up").set(up as f64);
+    gauge!("holdfast_coordinator_nodes").set(all as f64);
+}

@@ -1,0 +1,83 @@
+//! Starting restores and exports.
+
+use holdfast_model::{ConflictPolicy, ExportFormat, JobClass, JobKind};
+use holdfast_proto::coordinator::{
+    StartExportRequest, StartRestoreRequest, StartRestoreResponse, StartRunResponse,
+};
+
+use super::{
+    OperatorService,
+    backup::{reading_job, snapshot_id},
+};
+use crate::{
+    catalog::{audit::Actor, job::NewJob},
+    error::Error,
+    job::spec::JobSpec,
+};
+
+impl OperatorService {
+    pub(super) async fn restore(
+        &self,
+        actor: &Actor,
+        request: StartRestoreRequest,
+    ) -> Result<StartRestoreResponse, Error> {
+        let catalog = &self.core.catalog;
+        let snapshot = catalog.snapshot(snapshot_id(&request.snapshot)?).await?;
+        let tenant = catalog.tenant(snapshot.tenant).await?;
+        let target = match request.to.as_str() {
+            "" => catalog.resource(snapshot.tenant, snapshot.resource).await?,
+            text => catalog.resource_by_name(tenant.id, &tenant.name, text).await?,
+        };
+        if target.is_gone {
+            let problem =
+                "Microsoft no longer has this mailbox: restore into another one with --to".to_owned();
+            return Err(Error::Invalid { field: "target", value: target.written(), problem });
+        }
+        let conflict: ConflictPolicy = word("conflict", &request.conflict, ConflictPolicy::Skip)?;
+        let plan = self.plan(actor, &snapshot, &request.paths).await?;
+        if request.plan {
+            return Ok(StartRestoreResponse { plan: Some(plan), ..Default::default() });
+        }
+        let mut key = [0; 16];
+        self.core.random.fill(&mut key);
+        let job = NewJob {
+            spec: JobSpec::Restore {
+                snapshot: snapshot.id,
+                target: target.id,
+                paths: request.paths,
+                into: request.into,
+                conflict,
+                restore_key: hex::encode(key),
+            },
+            ..reading_job(&snapshot, JobKind::Restore, JobClass::Restore)
+        };
+        let subject = format!("{} to {}", snapshot.id, target.id);
+        let StartRunResponse { run, jobs } = self.start(actor, &subject, &[job]).await?;
+        Ok(StartRestoreResponse { run, jobs, plan: Some(plan) })
+    }
+
+    pub(super) async fn export(
+        &self,
+        actor: &Actor,
+        request: StartExportRequest,
+    ) -> Result<StartRunResponse, Error> {
+        let snapshot = self.core.catalog.snapshot(snapshot_id(&request.snapshot)?).await?;
+        if !std::path::Path::new(&request.out).is_absolute() {
+            let problem = "write an absolute path that the workers can reach".to_owned();
+            return Err(Error::Invalid { field: "out", value: request.out, problem });
+        }
+        let format: ExportFormat = word("format", &request.format, ExportFormat::Eml)?;
+        let job = NewJob {
+            spec: JobSpec::Export { snapshot: snapshot.id, paths: request.paths, format, out: request.out },
+            ..reading_job(&snapshot, JobKind::Export, JobClass::Restore)
+        };
+        self.start(actor, &snapshot.id.to_string(), &[job]).await
+    }
+}
+
+fn word<T: std::str::FromStr<Err = String>>(field: &'static str, text: &str, default: T) -> Result<T, Error> {
+    if text.is_empty() {
+        return Ok(default);
+    }
+    text.parse().map_err(|problem| Error::Invalid { field, value: text.to_owned(), problem })
+}

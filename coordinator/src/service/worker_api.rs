@@ -1,0 +1,358 @@
+//! What workers call: claim, heartbeat, commit, finish, release. Served by every coordinator, leading or not.
+//!
+//! Key material and tokens leave only in the answer to a claim or heartbeat whose fence is current.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use holdfast_model::{Account, Fence, JobId, JobKind, JobState, Millis, PinHash, Verb};
+use holdfast_proto::{
+    convert::{id, required},
+    coordinator::{
+        BackupSpec, ClaimRequest, ClaimResponse, ExportSpec, FinishJobRequest, FinishJobResponse,
+        GraphAccess, GraphToken, HeartbeatRequest, HeartbeatResponse, Keys, Lease, PrepareCommitRequest,
+        PrepareCommitResponse, RecordCommitRequest, RecordCommitResponse, ReleaseJobRequest,
+        ReleaseJobResponse, ReleaseReason, RestoreSpec, VerifySpec, lease, worker_api_server::WorkerApi,
+    },
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    catalog::{failed::FailedItem, job::JobRow, tenant::TenantRow},
+    core::{Core, SESSION_TOKEN_LIFE_MS, TokenFor},
+    error::Error,
+    graph_access::App,
+    job::{
+        claim::{Claimed, claim},
+        finish::finish,
+        heartbeat::heartbeat,
+        prepare_commit::{Prepared, prepare_commit},
+        record_commit::record_commit,
+        release::{Reason, Released, release},
+        spec::JobSpec,
+    },
+    metrics,
+};
+
+/// A Graph token is replaced when it lives shorter than this.
+const GRAPH_TOKEN_MARGIN_MS: u64 = 10 * 60 * 1_000;
+/// Jobs whose tokens are remembered; beyond it the memory starts anew and fresh tokens go out.
+const MAX_REMEMBERED: usize = 100_000;
+
+/// When the tokens that a job's worker has will expire.
+#[derive(Debug, Clone, Copy, Default)]
+struct Issued {
+    fence: Fence,
+    graph_ms: Millis,
+    session_ms: Millis,
+}
+
+/// The service.
+pub(crate) struct WorkerService {
+    core: Arc<Core>,
+    issued: Mutex<HashMap<JobId, Issued>>,
+}
+
+#[tonic::async_trait]
+impl WorkerApi for WorkerService {
+    async fn claim(&self, request: Request<ClaimRequest>) -> Result<Response<ClaimResponse>, Status> {
+        let request = request.into_inner();
+        let job = id("job", &request.job)?;
+        let lease = self.try_claim(job, &request.worker).await?;
+        Ok(Response::new(ClaimResponse { lease }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let job = id("job", &request.job)?;
+        let fence = required("fence", request.fence)?.into();
+        let progress = request.progress.map(Account::from).unwrap_or_default();
+        let length = self.core.options.lease();
+        let held =
+            heartbeat(&self.core.catalog, job, fence, &progress, request.items_expected, length).await?;
+        let answer = match held {
+            Some(row) => self.extend(&row).await,
+            None => {
+                self.forget(job);
+                HeartbeatResponse { stop: true, ..Default::default() }
+            }
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn prepare_commit(
+        &self,
+        request: Request<PrepareCommitRequest>,
+    ) -> Result<Response<PrepareCommitResponse>, Status> {
+        let request = request.into_inner();
+        let prepared = Prepared {
+            job: id("job", &request.job)?,
+            fence: required("fence", request.fence)?.into(),
+            pin: request.pin,
+            account: required("account", request.account)?.into(),
+            failed: request.failed.into_iter().map(failed_item).collect(),
+        };
+        let ticket = prepare_commit(&self.core.catalog, &prepared, self.core.options.lease()).await?;
+        Ok(Response::new(PrepareCommitResponse { ticket: Some(self.core.signer.ticket(&ticket)) }))
+    }
+
+    async fn record_commit(
+        &self,
+        request: Request<RecordCommitRequest>,
+    ) -> Result<Response<RecordCommitResponse>, Status> {
+        let request = request.into_inner();
+        let job = id("job", &request.job)?;
+        let fence = required("fence", request.fence)?.into();
+        let pin_hash: PinHash = id("pin_hash", &request.pin_hash)?;
+        record_commit(&self.core.catalog, job, fence, &pin_hash.to_string()).await?;
+        self.forget(job);
+        Ok(Response::new(RecordCommitResponse {}))
+    }
+
+    async fn finish_job(
+        &self,
+        request: Request<FinishJobRequest>,
+    ) -> Result<Response<FinishJobResponse>, Status> {
+        let request = request.into_inner();
+        let job = id("job", &request.job)?;
+        let fence = required("fence", request.fence)?.into();
+        let account = required("account", request.account)?.into();
+        let failed: Vec<FailedItem> = request.failed.into_iter().map(failed_item).collect();
+        finish(&self.core.catalog, job, fence, &account, &failed, &request.summary).await?;
+        self.forget(job);
+        Ok(Response::new(FinishJobResponse {}))
+    }
+
+    async fn release_job(
+        &self,
+        request: Request<ReleaseJobRequest>,
+    ) -> Result<Response<ReleaseJobResponse>, Status> {
+        let request = request.into_inner();
+        let reason = match request.reason() {
+            ReleaseReason::Deferred => Reason::Deferred,
+            ReleaseReason::Permanent => Reason::Permanent,
+            ReleaseReason::Retry | ReleaseReason::Unspecified => Reason::Retry,
+        };
+        let released = Released {
+            job: id("job", &request.job)?,
+            fence: required("fence", request.fence)?.into(),
+            reason,
+            delay: Duration::from_millis(request.delay_ms),
+            code: request.code,
+            message: request.message,
+        };
+        release(&self.core.catalog, &released, self.core.options.max_attempts).await?;
+        self.forget(released.job);
+        Ok(Response::new(ReleaseJobResponse {}))
+    }
+}
+
+impl WorkerService {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, issued: Mutex::default() }
+    }
+
+    async fn try_claim(&self, job: JobId, worker: &str) -> Result<Option<Lease>, Error> {
+        let claimed = match claim(&self.core.catalog, job, worker, self.core.options.lease()).await {
+            // A hint of a job that is no longer there.
+            Err(Error::NotFound { .. }) => None,
+            other => other?,
+        };
+        let Some(claimed) = claimed else {
+            metrics::claim_refused();
+            return Ok(None);
+        };
+        metrics::claimed(claimed.job.class.as_str());
+        match self.build_lease(&claimed).await {
+            Ok(lease) => Ok(Some(lease)),
+            Err(error) => {
+                tracing::warn!(job = %job, %error, "the lease could not be made; the job waits");
+                let reason = if error.is_retryable() { Reason::Retry } else { Reason::Permanent };
+                let released = Released {
+                    job,
+                    fence: claimed.job.fence,
+                    reason,
+                    delay: Duration::ZERO,
+                    code: "LeaseRefused".to_owned(),
+                    message: error.to_string(),
+                };
+                release(&self.core.catalog, &released, self.core.options.max_attempts).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn build_lease(&self, claimed: &Claimed) -> Result<Lease, Error> {
+        let (core, job) = (&self.core, &claimed.job);
+        let tenant = core.catalog.tenant(job.tenant).await?;
+        let resource = core.catalog.resource(job.tenant, job.resource).await?;
+        let keys = core.job_keys(&tenant, &resource).await?;
+        let layout = core.layout().await?;
+        let (_, epoch) = core.catalog.numbers().await?;
+        let (session_token, session_ms) = core.session_token(&subject(job), verbs(job.kind)).await?;
+        let graph = self.graph_access(job, &tenant).await?;
+        let graph_ms =
+            graph.as_ref().and_then(|graph| graph.token.as_ref()).map_or(Millis::MAX, |t| t.expires_at_ms);
+        self.remember(job.id, Issued { fence: job.fence, graph_ms, session_ms });
+        let spec = self.spec(claimed, epoch.0).await?;
+        Ok(Lease {
+            job: job.id.0.to_vec().into(),
+            fence: Some(job.fence.into()),
+            lease_ms: lease_ms(core),
+            kind: job.kind.to_string(),
+            class: job.class.to_string(),
+            workload: job.workload.to_string(),
+            tenant: job.tenant.0.to_vec().into(),
+            resource: job.resource.0.to_vec().into(),
+            keys: Some(Keys { job_keys: keys.to_bytes().to_vec().into() }),
+            layout: Some((&*layout).into()),
+            session_token: Some(session_token),
+            graph,
+            attempt_number: job.attempts,
+            spec: Some(spec),
+        })
+    }
+
+    async fn spec(&self, claimed: &Claimed, epoch: u64) -> Result<lease::Spec, Error> {
+        let pin_of = async |snapshot| Ok::<_, Error>(self.core.catalog.snapshot(snapshot).await?.pin.into());
+        Ok(match claimed.job.spec.clone() {
+            JobSpec::Backup => lease::Spec::Backup(BackupSpec {
+                base_pin: claimed.base_pin.clone().into(),
+                sequence: claimed.sequence.0,
+                epoch,
+                retain_until_ms: 0,
+            }),
+            JobSpec::Restore { snapshot, paths, into, conflict, restore_key, .. } => {
+                let (pin, conflict) = (pin_of(snapshot).await?, conflict.to_string());
+                lease::Spec::Restore(RestoreSpec { pin, paths, into, conflict, restore_key })
+            }
+            JobSpec::Export { snapshot, paths, format, out } => {
+                let (pin, format) = (pin_of(snapshot).await?, format.to_string());
+                lease::Spec::Export(ExportSpec { pin, paths, format, out })
+            }
+            JobSpec::Verify { snapshot, sample_percent } => {
+                lease::Spec::Verify(VerifySpec { pin: pin_of(snapshot).await?, sample_percent })
+            }
+        })
+    }
+
+    /// Where and as whom the worker calls Microsoft; none for what only reads storage.
+    async fn graph_access(&self, job: &JobRow, tenant: &TenantRow) -> Result<Option<GraphAccess>, Error> {
+        let (app, user) = match &job.spec {
+            JobSpec::Backup => (App::Backup, job.resource),
+            JobSpec::Restore { target, .. } => (App::Restore, *target),
+            JobSpec::Export { .. } | JobSpec::Verify { .. } => return Ok(None),
+        };
+        let user = self.core.catalog.resource(job.tenant, user).await?;
+        let token = self.core.graph.token(tenant, app).await?;
+        let client_id = match app {
+            App::Backup => &tenant.backup_client_id,
+            App::Restore => &tenant.restore_client_id,
+        };
+        Ok(Some(GraphAccess {
+            graph_url: tenant.graph_url.clone(),
+            cloud: tenant.cloud.to_string(),
+            microsoft_tenant: tenant.microsoft_tenant.clone(),
+            client_id: client_id.clone(),
+            user_id: user.microsoft_id,
+            token: Some(wire_token(&token)),
+        }))
+    }
+
+    /// The answer to a heartbeat that was accepted. A token that cannot be had now comes with a later one.
+    async fn extend(&self, job: &JobRow) -> HeartbeatResponse {
+        let now = self.core.clock.now_ms();
+        let mut issued = self.issued_to(job);
+        let mut answer = HeartbeatResponse { lease_ms: lease_ms(&self.core), ..Default::default() };
+        if issued.session_ms < now + SESSION_TOKEN_LIFE_MS / 2 {
+            match self.core.session_token(&subject(job), verbs(job.kind)).await {
+                Ok((token, expires)) => {
+                    issued.session_ms = expires;
+                    answer.session_token = Some(token);
+                }
+                Err(error) => tracing::warn!(job = %job.id, %error, "no new session token this time"),
+            }
+        }
+        let needs_graph =
+            matches!(job.kind, JobKind::Backup | JobKind::Restore) && job.state == JobState::Running;
+        if needs_graph && issued.graph_ms < now + GRAPH_TOKEN_MARGIN_MS {
+            match self.fresh_graph_token(job).await {
+                Ok(token) => {
+                    issued.graph_ms = token.expires_at_ms;
+                    answer.token = Some(token);
+                }
+                Err(error) => tracing::warn!(job = %job.id, %error, "no new Graph token this time"),
+            }
+        }
+        self.remember(job.id, issued);
+        answer
+    }
+
+    async fn fresh_graph_token(&self, job: &JobRow) -> Result<GraphToken, Error> {
+        let tenant = self.core.catalog.tenant(job.tenant).await?;
+        let app = if job.kind == JobKind::Restore { App::Restore } else { App::Backup };
+        Ok(wire_token(&self.core.graph.token(&tenant, app).await?))
+    }
+
+    /// What the worker has; nothing is known after a restart, and then it gets everything anew.
+    fn issued_to(&self, job: &JobRow) -> Issued {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = issued.get(&job.id).copied().filter(|issued| issued.fence == job.fence);
+        known.unwrap_or(Issued { fence: job.fence, ..Issued::default() })
+    }
+
+    fn remember(&self, job: JobId, what: Issued) {
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        if issued.len() >= MAX_REMEMBERED {
+            issued.clear();
+        }
+        issued.insert(job, what);
+    }
+
+    fn forget(&self, job: JobId) {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+    }
+}
+
+fn subject(job: &JobRow) -> TokenFor {
+    TokenFor {
+        tenant: job.tenant,
+        resource: job.resource,
+        workload: job.workload,
+        job: job.id,
+        fence: job.fence,
+    }
+}
+
+fn verbs(kind: JobKind) -> &'static [Verb] {
+    match kind {
+        JobKind::Backup => &[Verb::Read, Verb::Write, Verb::Commit],
+        JobKind::Restore | JobKind::Export | JobKind::Verify => &[Verb::Read],
+    }
+}
+
+fn lease_ms(core: &Core) -> u64 {
+    u64::try_from(core.options.lease().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn wire_token(token: &holdfast_graph_client::AccessToken) -> GraphToken {
+    GraphToken { access_token: token.secret.to_string(), expires_at_ms: token.expires_at_ms }
+}
+
+fn failed_item(item: holdfast_proto::coordinator::FailedItem) -> FailedItem {
+    FailedItem {
+        id: item.id,
+        path: item.path,
+        code: item.code,
+        retryable: item.retryable,
+        attempts: item.attempts,
+        request_id: item.request_id,
+        stale: item.stale,
+    }
+}
