@@ -51,7 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, ["proto"])?;
     let mut builder = tonic_prost_build::configure().bytes(".").skip_debug(SECRETS);
     for message in PRINTED_AS_JSON {
-        builder = builder.message_attribute(format!("holdfast.coordinator.v1.{message}"), "#[derive(serde::Serialize)]");
+        builder = builder
+            .message_attribute(format!("holdfast.coordinator.v1.{message}"), "#[derive(serde::Serialize)]");
     }
     builder.compile_fds(descriptors)?;
     Ok(())

@@ -20,7 +20,9 @@ pub fn differences(before: &[TruthMessage], after: &[TruthMessage]) -> Vec<Strin
             continue;
         }
         for (original, copy) in originals.iter().zip(&restored) {
-            found.extend(differing_fields(original, copy).into_iter().map(|field| format!("{identity}: {field}")));
+            found.extend(
+                differing_fields(original, copy).into_iter().map(|field| format!("{identity}: {field}")),
+            );
         }
     }
     found.extend(after.into_iter().map(|(identity, extra)| format!("{identity}: {} too many", extra.len())));
@@ -34,7 +36,9 @@ fn by_identity(messages: &[TruthMessage]) -> BTreeMap<String, Vec<&TruthMessage>
         map.entry(identity).or_default().push(message);
     }
     for same in map.values_mut() {
-        same.sort_by(|a, b| (&a.received_date_time, &a.body_blake3).cmp(&(&b.received_date_time, &b.body_blake3)));
+        same.sort_by(|a, b| {
+            (&a.received_date_time, &a.body_blake3).cmp(&(&b.received_date_time, &b.body_blake3))
+        });
     }
     map
 }

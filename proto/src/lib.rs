@@ -6,8 +6,8 @@
 //! tickets; [`status`] is the closed set of error codes at every gRPC edge.
 
 pub mod convert;
-pub mod signed;
 mod secret;
+pub mod signed;
 pub mod status;
 
 // The folders of the packages, because generated code finds its neighbours by `super`.

@@ -1,0 +1,47 @@
+//! `holdfast diff`: what changed between two snapshots.
+
+use holdfast_proto::coordinator::DiffRequest;
+use holdfast_runtime::Exit;
+
+use crate::{
+    client::{self, ServerArguments},
+    error::CliError,
+    output::{self, Format},
+};
+
+/// Show what changed between two snapshots of one resource
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The older snapshot
+    a: String,
+    /// The newer snapshot
+    b: String,
+}
+
+pub async fn run(options: Options, server: &ServerArguments, format: Format) -> Result<Exit, CliError> {
+    let mut client = client::connect(server)?;
+    let mut changes = client.diff(DiffRequest { a: options.a, b: options.b }).await?.into_inner();
+    let mut count = 0u64;
+    while let Some(change) = changes.message().await? {
+        count += 1;
+        match format {
+            // One document per line: a diff may be long.
+            Format::Json => println!("{}", serde_json::to_string(&change).map_err(CliError::failed)?),
+            Format::Text => {
+                let entry = change.entry.unwrap_or_default();
+                println!(
+                    "{:<8} {}  {}  {}/{}",
+                    change.change,
+                    output::time(entry.time_ms),
+                    entry.id,
+                    change.path,
+                    entry.name
+                );
+            }
+        }
+    }
+    if count == 0 && format == Format::Text {
+        println!("The two snapshots hold the same.");
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,142 @@
+//! `holdfast jobs`: the jobs, or one of them with its failed items.
+
+use holdfast_model::Account;
+use holdfast_proto::coordinator::{
+    GetJobRequest, GetJobResponse, GetRunRequest, Job, ListJobsRequest, RetryJobRequest,
+};
+use holdfast_runtime::Exit;
+
+use crate::{
+    client::{self, Operator, ServerArguments},
+    error::CliError,
+    follow,
+    output::{self, Format, Table},
+};
+
+/// List jobs, or show one with its failed items
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  holdfast jobs --state parked
+  holdfast jobs 9c1b…            one job, with the items it could not store
+  holdfast jobs 9c1b… --follow   a run or a job, until it ends")]
+pub struct Options {
+    /// A job, or a run with --follow
+    id: Option<String>,
+    /// Wait for the end and tell the outcome by exit code
+    #[arg(long, requires = "id")]
+    follow: bool,
+    /// Queue a parked job again
+    #[arg(long, requires = "id", conflicts_with = "follow")]
+    retry: bool,
+    /// Only this tenant's jobs
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Only jobs in this state: queued, running, committing, done, parked
+    #[arg(long)]
+    state: Option<String>,
+    /// At most this many, the newest first
+    #[arg(long, default_value_t = 50)]
+    newest: u32,
+}
+
+pub async fn run(options: Options, server: &ServerArguments, format: Format) -> Result<Exit, CliError> {
+    let mut client = client::connect(server)?;
+    let Some(id) = options.id.clone() else { return list(&mut client, options, format).await };
+    if options.retry {
+        client.retry_job(RetryJobRequest { job: id }).await?;
+        println!("The job is queued again.");
+        return Ok(Exit::Ok);
+    }
+    if options.follow {
+        let run = run_of(&mut client, id).await?;
+        let (exit, jobs) = follow::run(&mut client, &run, "working").await?;
+        let answer = holdfast_proto::coordinator::ListJobsResponse { jobs };
+        format.print(&answer, |answer| table(&answer.jobs))?;
+        return Ok(exit);
+    }
+    let answer = client.get_job(GetJobRequest { job: id }).await?.into_inner();
+    format.print(&answer, show)?;
+    Ok(Exit::Ok)
+}
+
+/// The run a job belongs to, or the id itself when it names a run.
+async fn run_of(client: &mut Operator, id: String) -> Result<String, CliError> {
+    if client.get_run(GetRunRequest { run: id.clone() }).await.is_ok_and(|run| !run.get_ref().jobs.is_empty())
+    {
+        return Ok(id);
+    }
+    let answer = client.get_job(GetJobRequest { job: id }).await?.into_inner();
+    Ok(answer.job.unwrap_or_default().run)
+}
+
+async fn list(client: &mut Operator, options: Options, format: Format) -> Result<Exit, CliError> {
+    let request = ListJobsRequest {
+        tenant: options.tenant.unwrap_or_default(),
+        state: options.state.unwrap_or_default(),
+        newest: options.newest,
+    };
+    let answer = client.list_jobs(request).await?.into_inner();
+    format.print(&answer, |answer| table(&answer.jobs))?;
+    Ok(Exit::Ok)
+}
+
+fn table(jobs: &[Job]) {
+    let mut table = Table::new(&["JOB", "KIND", "RESOURCE", "STATE", "TRIES", "CREATED (UTC)", "ACCOUNT"]);
+    for job in jobs {
+        let account: Account = job.account.unwrap_or_default().into();
+        let account = if job.message.is_empty() { output::account(&account) } else { job.message.clone() };
+        table.row([
+            job.id.clone(),
+            job.kind.clone(),
+            job.resource.clone(),
+            job.state.clone(),
+            job.attempts.to_string(),
+            output::time(job.created_ms),
+            account,
+        ]);
+    }
+    table.print("No jobs.");
+}
+
+fn show(answer: &GetJobResponse) {
+    let job = answer.job.clone().unwrap_or_default();
+    let account: Account = job.account.unwrap_or_default().into();
+    println!("job       {} ({} of {}, {})", job.id, job.kind, job.resource, job.workload);
+    println!("run       {}", job.run);
+    println!("state     {} after {} attempts", job.state, job.attempts);
+    if !job.worker.is_empty() {
+        println!("worker    {}", job.worker);
+    }
+    println!("created   {}", output::time(job.created_ms));
+    println!("started   {}", output::time(job.started_ms));
+    println!("finished  {}", output::time(job.finished_ms));
+    println!("account   {} listed: {}", account.listed, output::account(&account));
+    println!(
+        "bytes     {} read, {} new in storage, {} requests",
+        output::bytes(account.bytes_read),
+        output::bytes(account.bytes_stored),
+        account.requests
+    );
+    if !job.snapshot.is_empty() {
+        println!("snapshot  {}", job.snapshot);
+    }
+    if !job.message.is_empty() {
+        println!("reason    {} ({})", job.message, job.code);
+    }
+    if answer.failed.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["CODE", "AGAIN", "TRIES", "KEPT", "FOLDER", "ITEM"]);
+    for item in &answer.failed {
+        table.row([
+            item.code.clone(),
+            if item.retryable { "yes" } else { "no" }.to_owned(),
+            item.attempts.to_string(),
+            if item.stale { "older version" } else { "-" }.to_owned(),
+            item.path.clone(),
+            item.id.clone(),
+        ]);
+    }
+    table.print("");
+}

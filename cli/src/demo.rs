@@ -1,0 +1,207 @@
+//! `holdfast demo`: the main job on a simulated tenant, with everything real but Microsoft: back up, change, back up again, lose
+//! a site, wipe a mailbox, restore it from the other site, compare message by message.
+//!
+//! Coordinator and worker run in this process, storage nodes as child processes, so that a site can be killed for real. All of it
+//! lives in a temporary folder that goes away at the end.
+
+mod nodes;
+mod report;
+mod tenant;
+
+use std::time::{Duration, Instant};
+
+use holdfast_proto::coordinator::{
+    Job, ListNodesRequest, ListSnapshotsRequest, Snapshot, StartBackupRequest, StartRestoreRequest,
+};
+use holdfast_runtime::{Exit, Shutdown, telemetry};
+
+use crate::{
+    client::{self, Operator},
+    commands::up::Control,
+    error::CliError,
+    follow,
+    local::{LocalCluster, LocalOptions},
+    output::{self, Format},
+};
+use nodes::NodeProcesses;
+use report::{Change, Report, RunFigures};
+use tenant::{DemoTenant, TENANT};
+
+/// How long the storage nodes may take to start.
+const START_WITHIN: Duration = Duration::from_secs(20);
+/// The mailbox that is lost is the largest one below this.
+const WIPED_MAILBOX_BYTES_MAX: u64 = 100_000_000;
+
+/// Show everything on a simulated tenant
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Mailboxes in the simulated tenant
+    #[arg(long, default_value_t = 25)]
+    mailboxes: u32,
+    /// Messages per mailbox, on average
+    #[arg(long, default_value_t = 400)]
+    messages: u32,
+    /// Bytes in the tenant, about
+    #[arg(long, default_value_t = 800_000_000)]
+    bytes: u64,
+    /// The seed that makes the tenant
+    #[arg(long, default_value_t = 2026)]
+    seed: u64,
+    /// What is logged to stderr, as in RUST_LOG
+    #[arg(long, default_value = "error")]
+    log: String,
+}
+
+pub async fn run(options: Options, format: Format) -> Result<Exit, CliError> {
+    let filter = telemetry::TelemetryOptions { filter: options.log.clone(), ..Default::default() };
+    let _telemetry = telemetry::init("demo", "demo", &filter).map_err(CliError::config)?;
+    let shutdown = Shutdown::on_signals();
+    let folder = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
+    let local =
+        LocalOptions { node_capacity: "20GiB".to_owned(), ..LocalOptions::default() }.on_free_ports()?;
+    let cluster = LocalCluster::open(folder.path(), &local)?;
+    let mut demo = Demo::start(&cluster, &options, &shutdown).await?;
+    let outcome = shutdown.or(demo.play()).await;
+    let stop = demo.stop(&shutdown).await;
+    match outcome {
+        Some(report) => {
+            stop?;
+            let report = report?;
+            format.print(&report, Report::show)?;
+            Ok(if report.is_good() { Exit::Ok } else { Exit::Failed })
+        }
+        None => Err(CliError::failed("interrupted")),
+    }
+}
+
+struct Demo {
+    nodes: NodeProcesses,
+    control: Control,
+    client: Operator,
+    tenant: DemoTenant,
+}
+
+impl Demo {
+    async fn start(cluster: &LocalCluster, options: &Options, shutdown: &Shutdown) -> Result<Self, CliError> {
+        step("Starting three storage nodes in two sites, a coordinator, a worker and a simulated tenant");
+        let nodes = NodeProcesses::start(cluster)?;
+        let tenant =
+            DemoTenant::start(options.mailboxes, options.messages, options.bytes, options.seed).await?;
+        let control = Control::start(cluster, shutdown).await?;
+        let client = client::connect_to(&cluster.profile)?;
+        let mut demo = Self { nodes, control, client, tenant };
+        demo.all_nodes_up().await?;
+        demo.client.connect_tenant(demo.tenant.connect_request()).await?;
+        Ok(demo)
+    }
+
+    async fn all_nodes_up(&mut self) -> Result<(), CliError> {
+        let deadline = tokio::time::Instant::now() + START_WITHIN;
+        loop {
+            let nodes = self.client.list_nodes(ListNodesRequest {}).await;
+            if nodes.is_ok_and(|n| {
+                !n.get_ref().nodes.is_empty() && n.get_ref().nodes.iter().all(|n| n.state == "up")
+            }) {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(CliError::failed(
+                    "the storage nodes did not start: run with --log info to see why",
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn play(&mut self) -> Result<Report, CliError> {
+        step("Backing everything up");
+        let first = self.back_up().await?;
+        step("Changing the tenant: new, edited, moved, deleted and flagged messages");
+        let change: Change = self.tenant.evolve().await?;
+        step("Backing up again: the cost should follow the change");
+        let second = self.back_up().await?;
+        let (user, wiped) = self.tenant.largest_mailbox_below(WIPED_MAILBOX_BYTES_MAX).await?;
+        let snapshot = self.newest_snapshot(&user).await?;
+        step("Killing site-a (kill -9 on both of its nodes)");
+        let killed = self.nodes.kill_site("site-a");
+        step(&format!("Wiping the mailbox of {user} ({} messages)", wiped.len()));
+        self.tenant.wipe(&user).await?;
+        step("Restoring it from site-b");
+        let restore = self.restore(&snapshot).await?;
+        step("Comparing every message with the truth");
+        let differences = tenant::differences(&wiped, &self.tenant.truth(&user).await?);
+        let counters = self.tenant.counters().await?;
+        Ok(Report {
+            mailboxes: self.tenant.mailboxes(),
+            first,
+            change,
+            second,
+            killed_nodes: killed,
+            wiped_mailbox: user,
+            wiped_messages: wiped.len() as u64,
+            restore,
+            differences,
+            mails_sent: counters.mails_sent,
+            early_requests: counters.early_requests,
+        })
+    }
+
+    async fn back_up(&mut self) -> Result<RunFigures, CliError> {
+        let request = StartBackupRequest { tenant: TENANT.to_owned(), ..Default::default() };
+        let started = clock();
+        let run = self.client.start_backup(request).await?.into_inner().run;
+        let (_, jobs) = follow::run(&mut self.client, &run, "  backing up").await?;
+        figures(&jobs, started)
+    }
+
+    async fn restore(&mut self, snapshot: &Snapshot) -> Result<RunFigures, CliError> {
+        let request = StartRestoreRequest {
+            snapshot: snapshot.id.clone(),
+            conflict: "skip".to_owned(),
+            ..Default::default()
+        };
+        let started = clock();
+        let run = self.client.start_restore(request).await?.into_inner().run;
+        let (_, jobs) = follow::run(&mut self.client, &run, "  restoring").await?;
+        figures(&jobs, started)
+    }
+
+    async fn newest_snapshot(&mut self, user: &str) -> Result<Snapshot, CliError> {
+        let request = ListSnapshotsRequest { tenant: TENANT.to_owned(), resource: format!("user:{user}") };
+        let snapshots = self.client.list_snapshots(request).await?.into_inner().snapshots;
+        let newest = snapshots.into_iter().max_by_key(|snapshot| snapshot.sequence);
+        newest.ok_or_else(|| CliError::failed(format!("no snapshot of {user} was committed")))
+    }
+
+    async fn stop(self, shutdown: &Shutdown) -> Result<(), CliError> {
+        shutdown.trigger();
+        let joined = self.control.join().await;
+        self.tenant.stop().await;
+        self.nodes.stop();
+        joined
+    }
+}
+
+fn figures(jobs: &[Job], started: Instant) -> Result<RunFigures, CliError> {
+    if let Some(job) = jobs.iter().find(|job| job.state != "done") {
+        return Err(CliError::failed(format!(
+            "{} of {} ended {}: {}",
+            job.kind, job.resource, job.state, job.message
+        )));
+    }
+    Ok(RunFigures {
+        jobs: jobs.len(),
+        account: follow::total(jobs),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// The demo measures itself; nothing it decides depends on the time.
+#[expect(clippy::disallowed_methods, reason = "a stopwatch for the report")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+fn step(text: &str) {
+    eprintln!("{} {text}", output::BULLET);
+}

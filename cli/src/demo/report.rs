@@ -1,0 +1,105 @@
+//! The one clear report at the end of the demo.
+
+use holdfast_model::Account;
+use serde::Serialize;
+
+use crate::output;
+
+/// What one run did and cost.
+#[derive(Debug, Serialize)]
+pub struct RunFigures {
+    pub jobs: usize,
+    pub account: Account,
+    pub seconds: f64,
+}
+
+/// How the tenant was changed between the runs.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    pub messages: u64,
+}
+
+/// Everything the demo measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub mailboxes: u32,
+    pub first: RunFigures,
+    pub change: Change,
+    pub second: RunFigures,
+    pub killed_nodes: usize,
+    pub wiped_mailbox: String,
+    pub wiped_messages: u64,
+    pub restore: RunFigures,
+    pub differences: Vec<String>,
+    pub mails_sent: u64,
+    pub early_requests: u64,
+}
+
+impl Report {
+    /// Whether everything came back and nothing forbidden happened.
+    pub fn is_good(&self) -> bool {
+        let runs = [&self.first, &self.second, &self.restore];
+        self.differences.is_empty()
+            && self.mails_sent == 0
+            && self.early_requests == 0
+            && runs.iter().all(|run| run.account.adds_up() && !run.account.has_exceptions())
+    }
+
+    pub fn show(&self) {
+        println!();
+        println!("Holdfast demo: {} mailboxes", self.mailboxes);
+        line("first backup", &self.first);
+        line("second backup", &self.second);
+        println!(
+            "  cost followed change    {} messages changed; bytes stored {}, requests {}, time {} of the first run",
+            self.change.messages,
+            percent(self.second.account.bytes_stored, self.first.account.bytes_stored),
+            percent(self.second.account.requests, self.first.account.requests),
+            percent(millis(self.second.seconds), millis(self.first.seconds)),
+        );
+        println!(
+            "  site lost               {} storage nodes of site-a killed with SIGKILL",
+            self.killed_nodes
+        );
+        println!("  mailbox wiped           {} with {} messages", self.wiped_mailbox, self.wiped_messages);
+        line("restored from site-b", &self.restore);
+        println!(
+            "  compared                {} messages, every property and attachment: {} differences",
+            self.wiped_messages,
+            self.differences.len()
+        );
+        for difference in self.differences.iter().take(10) {
+            println!("      {difference}");
+        }
+        println!("  mails sent              {}", self.mails_sent);
+        println!("  requests sent too early {}", self.early_requests);
+        println!(
+            "{}",
+            if self.is_good() { "RESULT: everything came back." } else { "RESULT: FAILED, see above." }
+        );
+    }
+}
+
+fn line(name: &str, run: &RunFigures) {
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rate = (run.account.bytes_read as f64 / run.seconds.max(0.001)) as u64;
+    println!(
+        "  {name:<23} {} in {:.1} s: {} read ({}/s), {} stored, {} requests",
+        output::account(&run.account),
+        run.seconds,
+        output::bytes(run.account.bytes_read),
+        output::bytes(rate),
+        output::bytes(run.account.bytes_stored),
+        run.account.requests
+    );
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn millis(seconds: f64) -> u64 {
+    (seconds * 1000.0) as u64
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn percent(part: u64, whole: u64) -> String {
+    format!("{:.1} %", part as f64 * 100.0 / whole.max(1) as f64)
+}

@@ -1,0 +1,306 @@
+//! A cluster of separate processes on loopback: coordinators, workers and storage nodes with mTLS, on real services or embedded
+//! ones.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use holdfast_model::Role;
+use holdfast_proto::{
+    coordinator::{
+        AppRegistration, ConnectTenantRequest, GetRunRequest, GetStatusRequest, Job, ListSnapshotsRequest,
+        Snapshot, StartBackupRequest, StartRestoreRequest, operator_api_client::OperatorApiClient,
+    },
+    signed::Signer,
+};
+use holdfast_repository::KeyFile;
+use holdfast_runtime::{
+    SystemRandom,
+    grpc::{Channels, TlsOptions, TracedChannel},
+    pki::Pki,
+};
+
+use crate::{
+    eventually,
+    process::{Process, binary, free_ports},
+    services::Services,
+    sim::{CLIENT_ID, CLIENT_SECRET, MICROSOFT_TENANT},
+};
+
+const CLUSTER: &str = "test";
+const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// How big a cluster is and how it behaves.
+#[derive(Debug, Clone)]
+pub struct ClusterOptions {
+    pub coordinators: usize,
+    pub workers: usize,
+    /// The site of each storage node.
+    pub nodes: Vec<&'static str>,
+    pub lease_seconds: u64,
+    pub slots: u32,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self { coordinators: 2, workers: 3, nodes: vec!["a", "a", "b", "b"], lease_seconds: 8, slots: 3 }
+    }
+}
+
+/// The running cluster. Fields are public so that a scenario can kill what it wants.
+pub struct Cluster {
+    pub folder: PathBuf,
+    pub coordinators: Vec<Process>,
+    pub workers: Vec<Process>,
+    pub nodes: Vec<Process>,
+    pub addresses: Vec<String>,
+    pki: Pki,
+    operator_tls: TlsOptions,
+}
+
+impl Cluster {
+    /// Starts every process and comes back when a coordinator answers and every node is up.
+    pub async fn start(folder: &Path, services: &Services, options: &ClusterOptions) -> Self {
+        let files = Files::make(folder, services, options);
+        let nodes =
+            files.nodes.iter().map(|(name, config)| role(folder, name, "storage-node", config)).collect();
+        let coordinators = files
+            .coordinators
+            .iter()
+            .map(|(name, config)| role(folder, name, "coordinator", config))
+            .collect();
+        let workers =
+            files.workers.iter().map(|(name, config)| role(folder, name, "worker", config)).collect();
+        let operator_tls =
+            files.pki.issue(Role::Operator, "test-operator", &[]).expect("issue a certificate").options();
+        let cluster = Self {
+            folder: folder.to_owned(),
+            coordinators,
+            workers,
+            nodes,
+            addresses: files.addresses,
+            pki: files.pki,
+            operator_tls,
+        };
+        eventually("every storage node is up", START_WITHIN, || async {
+            let status =
+                cluster.operator().get_status(GetStatusRequest { failed: false }).await.ok()?.into_inner();
+            (status.nodes > 0 && status.nodes_up == status.nodes && !status.leader.is_empty()).then_some(())
+        })
+        .await;
+        cluster
+    }
+
+    /// A client of the first coordinator that runs.
+    pub fn operator(&self) -> OperatorApiClient<TracedChannel> {
+        self.operator_at(0)
+    }
+
+    pub fn operator_at(&self, index: usize) -> OperatorApiClient<TracedChannel> {
+        let channel = Channels::connect(&self.addresses[index], &self.operator_tls, Role::Coordinator);
+        OperatorApiClient::new(Channels::traced(channel.expect("valid certificates")))
+    }
+
+    /// A profile file for the command line.
+    pub fn profile(&self) -> PathBuf {
+        let path = self.folder.join("operator.toml");
+        let tls = &self.operator_tls;
+        let text = format!(
+            "server = \"{}\"\n[tls]\ncert-file = {:?}\nkey-file = {:?}\nca-file = {:?}\n",
+            self.addresses[0], tls.cert_file, tls.key_file, tls.ca_file
+        );
+        std::fs::write(&path, text).expect("write the profile");
+        path
+    }
+
+    /// Runs the command line against this cluster.
+    pub fn holdfast(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(binary());
+        command.args(arguments).env("HOLDFAST_PROFILE", self.profile());
+        command.output().expect("run holdfast")
+    }
+
+    /// A certificate of any role, for tests of what a role may not do.
+    pub fn certificate(&self, role: Role, name: &str) -> TlsOptions {
+        self.pki.issue(role, name, &[]).expect("issue a certificate").options()
+    }
+
+    pub async fn connect_tenant(&self, name: &str, graph_url: &str) {
+        let app = AppRegistration {
+            client_id: CLIENT_ID.to_owned(),
+            client_secret: CLIENT_SECRET.to_owned(),
+            certificate_pem: String::new(),
+        };
+        let request = ConnectTenantRequest {
+            name: name.to_owned(),
+            microsoft_tenant: MICROSOFT_TENANT.to_owned(),
+            backup_app: Some(app),
+            restore_app: None,
+            cloud: "global".to_owned(),
+            graph_url: graph_url.to_owned(),
+            login_url: graph_url.to_owned(),
+        };
+        self.operator().connect_tenant(request).await.expect("connect the tenant");
+    }
+
+    /// Starts a backup of a whole tenant: the run's id.
+    pub async fn start_backup(&self, tenant: &str) -> String {
+        let request = StartBackupRequest { tenant: tenant.to_owned(), ..Default::default() };
+        self.operator().start_backup(request).await.expect("start a backup").into_inner().run
+    }
+
+    pub async fn start_restore(&self, snapshot: &str) -> String {
+        let request = StartRestoreRequest {
+            snapshot: snapshot.to_owned(),
+            conflict: "skip".to_owned(),
+            ..Default::default()
+        };
+        self.operator().start_restore(request).await.expect("start a restore").into_inner().run
+    }
+
+    /// Jobs of a run from whichever coordinator answers.
+    pub async fn jobs(&self, run: &str) -> Option<Vec<Job>> {
+        for index in 0..self.addresses.len() {
+            let request = GetRunRequest { run: run.to_owned() };
+            if let Ok(answer) = self.operator_at(index).get_run(request).await {
+                return Some(answer.into_inner().jobs);
+            }
+        }
+        None
+    }
+
+    /// Waits until every job of a run is done; a parked job fails the test with its reason.
+    pub async fn finished(&self, run: &str, within: Duration) -> Vec<Job> {
+        eventually(&format!("run {run} finishes"), within, || async {
+            let jobs = self.jobs(run).await?;
+            let parked = jobs.iter().find(|job| job.state == "parked");
+            assert!(parked.is_none(), "a job was parked: {parked:?}");
+            jobs.iter().all(|job| job.state == "done").then_some(jobs)
+        })
+        .await
+    }
+
+    /// The newest snapshot of every resource of a tenant.
+    pub async fn newest_snapshots(&self, tenant: &str) -> Vec<Snapshot> {
+        let request = ListSnapshotsRequest { tenant: tenant.to_owned(), resource: String::new() };
+        let all =
+            self.operator().list_snapshots(request).await.expect("list snapshots").into_inner().snapshots;
+        let mut newest = std::collections::BTreeMap::<String, Snapshot>::new();
+        for snapshot in all {
+            let entry = newest.entry(snapshot.resource.clone()).or_insert_with(|| snapshot.clone());
+            if snapshot.sequence > entry.sequence {
+                *entry = snapshot;
+            }
+        }
+        newest.into_values().collect()
+    }
+}
+
+fn role(folder: &Path, name: &str, role: &'static str, config: &Path) -> Process {
+    let config = config.to_owned();
+    Process::start(name, folder, move || {
+        let mut command = Command::new(binary());
+        command.arg(role).arg("--config").arg(&config);
+        command
+    })
+}
+
+/// Certificates, keys and one configuration file per process.
+struct Files {
+    pki: Pki,
+    nodes: Vec<(String, PathBuf)>,
+    coordinators: Vec<(String, PathBuf)>,
+    workers: Vec<(String, PathBuf)>,
+    addresses: Vec<String>,
+}
+
+impl Files {
+    fn make(folder: &Path, services: &Services, options: &ClusterOptions) -> Self {
+        let pki = Pki::open_or_create(&folder.join("pki"), CLUSTER).expect("make certificates");
+        KeyFile::generate(&SystemRandom).save(&folder.join("key.json")).expect("write the key file");
+        let (private, public) = Signer::generate().expect("make a signing key");
+        std::fs::write(folder.join("signing.key"), private).expect("write the signing key");
+        std::fs::write(folder.join("signing.pub"), hex::encode(public)).expect("write the public key");
+        let ports: [u16; 16] = free_ports();
+        let (node_ports, coordinator_ports) = ports.split_at(10);
+        let addresses: Vec<String> = coordinator_ports[..options.coordinators]
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect();
+        let write = |role: Role, name: String, text: String| {
+            let tls = pki.issue(role, &name, &[]).expect("issue a certificate").options();
+            let tls = format!(
+                "[tls]\ncert-file = {:?}\nkey-file = {:?}\nca-file = {:?}\n",
+                tls.cert_file, tls.key_file, tls.ca_file
+            );
+            let path = folder.join(format!("{name}.toml"));
+            std::fs::write(&path, text.replace("{tls}", &tls)).expect("write a configuration");
+            (name, path)
+        };
+        let nodes = (1..=options.nodes.len())
+            .map(|id| {
+                let site = options.nodes[id - 1];
+                write(Role::StorageNode, format!("node-{id}"), node(folder, id, site, node_ports[id - 1]))
+            })
+            .collect();
+        let coordinators = (0..options.coordinators)
+            .map(|index| {
+                let name = format!("coordinator-{}", index + 1);
+                let text = coordinator(folder, services, options, (&name, &addresses[index], node_ports));
+                write(Role::Coordinator, name, text)
+            })
+            .collect();
+        let workers = (1..=options.workers)
+            .map(|index| {
+                let name = format!("worker-{index}");
+                let text = worker(services, options, &name, &addresses);
+                write(Role::Worker, name, text)
+            })
+            .collect();
+        Self { nodes, coordinators, workers, addresses, pki }
+    }
+}
+
+fn node(folder: &Path, id: usize, site: &str, port: u16) -> String {
+    format!(
+        "cluster = \"{CLUSTER}\"\nnode-id = {id}\nsite = \"{site}\"\nlisten = \"127.0.0.1:{port}\"\ndata = {:?}\ncapacity = \"100GiB\"\ncoordinator-public-key-file = {:?}\n{{tls}}",
+        folder.join(format!("node-{id}")),
+        folder.join("signing.pub")
+    )
+}
+
+fn coordinator(
+    folder: &Path,
+    services: &Services,
+    options: &ClusterOptions,
+    (name, listen, node_ports): (&str, &str, &[u16]),
+) -> String {
+    let mut text = format!(
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\nlisten = \"{listen}\"\ncatalog-url = \"{}\"\nkey-file = {:?}\nsigning-key-file = {:?}\nredis-url = \"{}\"\nlease-seconds = {}\nterm-seconds = 5\nrepublish-after-seconds = 5\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}\n[pool]\nname = \"default\"\ncopies = 2\nack-sites = 2\n",
+        services.postgres.url(),
+        folder.join("key.json"),
+        folder.join("signing.key"),
+        services.redis.url(),
+        options.lease_seconds,
+        services.rabbit.url(),
+    );
+    for (index, site) in options.nodes.iter().enumerate() {
+        text.push_str(&format!(
+            "\n[[pool.nodes]]\nid = {}\nsite = \"{site}\"\naddress = \"127.0.0.1:{}\"\ncapacity = \"100GiB\"\n",
+            index + 1,
+            node_ports[index]
+        ));
+    }
+    text
+}
+
+fn worker(services: &Services, options: &ClusterOptions, name: &str, addresses: &[String]) -> String {
+    format!(
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\nredis-url = \"{}\"\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}",
+        options.slots,
+        services.redis.url(),
+        services.rabbit.url(),
+    )
+}

@@ -1,0 +1,15 @@
+//! What the scenarios stand on: real services on private ports with private folders, the real binary in real processes, a
+//! simulated tenant, and comparison against the truth.
+//!
+//! Everything a test starts it also ends, when the value is dropped. Set `HOLDFAST_TEST_KEEP=1` to keep the folders.
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
+
+pub mod cluster;
+pub mod eventually;
+pub mod process;
+pub mod services;
+pub mod sim;
+pub mod single_node;
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use eventually::eventually;

@@ -1,0 +1,8 @@
+//! The scenarios: what Holdfast promises, on real services and real processes.
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::disallowed_methods)]
+
+mod bad_input;
+mod boundaries;
+mod cluster_under_faults;
+mod examples;
+mod zombie;

@@ -1,0 +1,121 @@
+//! Decides where an attachment's bytes come from: a part of the MIME that matches by name and length, else a call of its own.
+//!
+//! The invariant: a part is used for one attachment only, and only where no other part could be meant.
+
+use holdfast_graph_client::{AttachmentInfo, AttachmentKind, ExpandItem};
+
+use super::mime_parts::MimePart;
+
+/// Where the bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The part of the MIME with this position.
+    Mime(usize),
+    /// Its `$value`.
+    Value,
+    /// Its JSON.
+    Json(ExpandItem),
+}
+
+/// `size` is the stored size: the content and up to this much of overhead …
+const OVERHEAD_BYTES: u64 = 16 << 10;
+/// … or this part of it.
+const OVERHEAD_FRACTION: u64 = 16;
+
+/// An inline file below this may be read as JSON, with its content in it.
+const INLINE_JSON_BYTES: u64 = 3 << 20;
+
+/// Finds the place of one attachment.
+pub fn place(info: &AttachmentInfo, parts: &[MimePart], used: &[bool]) -> Place {
+    match &info.kind {
+        AttachmentKind::File => match find(info, parts, used) {
+            Some(index) => Place::Mime(index),
+            // Only its JSON says what the body calls it.
+            None if info.is_inline && info.content_id.is_none() && info.size < INLINE_JSON_BYTES => {
+                Place::Json(ExpandItem::No)
+            }
+            None => Place::Value,
+        },
+        AttachmentKind::Item => Place::Json(ExpandItem::Yes),
+        AttachmentKind::Reference | AttachmentKind::Unknown(_) => Place::Json(ExpandItem::No),
+    }
+}
+
+fn find(info: &AttachmentInfo, parts: &[MimePart], used: &[bool]) -> Option<usize> {
+    let free = || parts.iter().enumerate().filter(|(index, part)| !used[*index] && fits(info, part));
+    if let Some(id) = &info.content_id {
+        let id = id.trim_matches(['<', '>']);
+        let mut same = free().filter(|(_, part)| part.content_id.as_deref() == Some(id));
+        if let (Some((index, _)), None) = (same.next(), same.next()) {
+            return Some(index);
+        }
+    }
+    let mut same: Vec<usize> = free()
+        .filter(|(_, part)| part.name.as_deref().is_some_and(|name| name.trim() == info.name.trim()))
+        .map(|(index, _)| index)
+        .collect();
+    if same.len() > 1 {
+        // Attachments of one name: the length decides, if it is the exact one of a single part.
+        same.retain(|index| parts[*index].decoded_len == info.size);
+    }
+    match same.as_slice() {
+        [index] => Some(*index),
+        _ => None,
+    }
+}
+
+fn fits(info: &AttachmentInfo, part: &MimePart) -> bool {
+    let overhead = OVERHEAD_BYTES.max(part.decoded_len / OVERHEAD_FRACTION);
+    part.decoded_len <= info.size && info.size - part.decoded_len <= overhead
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::workload::mail::mime_parts::Encoding;
+
+    fn info(name: &str, size: u64) -> AttachmentInfo {
+        AttachmentInfo {
+            id: "i".into(),
+            kind: AttachmentKind::File,
+            name: name.into(),
+            content_type: None,
+            size,
+            is_inline: false,
+            content_id: None,
+            raw: json!({}),
+        }
+    }
+
+    fn part(name: &str, decoded_len: u64) -> MimePart {
+        MimePart {
+            name: Some(name.into()),
+            content_id: None,
+            content_type: "a/b".into(),
+            encoding: Encoding::Base64,
+            start: 0,
+            len: 0,
+            decoded_len,
+        }
+    }
+
+    #[test]
+    fn name_and_length_must_both_match() {
+        let parts = [part("a.pdf", 100), part("b.pdf", 100_000)];
+        let free = [false, false];
+        assert_eq!(place(&info("a.pdf", 150), &parts, &free), Place::Mime(0));
+        assert_eq!(place(&info("a.pdf", 90), &parts, &free), Place::Value);
+        assert_eq!(place(&info("a.pdf", 90_000), &parts, &free), Place::Value);
+        assert_eq!(place(&info("c.pdf", 150), &parts, &free), Place::Value);
+        assert_eq!(place(&info("a.pdf", 150), &parts, &[true, false]), Place::Value);
+    }
+
+    #[test]
+    fn two_parts_of_one_name_are_told_apart_by_exact_length_or_fetched() {
+        let parts = [part("a", 100), part("a", 101)];
+        assert_eq!(place(&info("a", 101), &parts, &[false; 2]), Place::Mime(1));
+        assert_eq!(place(&info("a", 140), &parts, &[false; 2]), Place::Value);
+    }
+}

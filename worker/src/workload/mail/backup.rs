@@ -1,0 +1,513 @@
+//! One run over a mailbox: folders, then the failed list, then the changes of every folder, then what is gone.
+//!
+//! Listing runs ahead ([`super::lister`]); contents are fetched by a bounded pool. Two invariants: an item that is being
+//! fetched is settled before anything newer of it is looked at; and at a job checkpoint nothing is in flight.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use holdfast_graph_client::{ErrorClass, GraphError, MailMessage, MessageChange};
+use holdfast_repository::{
+    ContentSource, EntryFlags, EntryKind, FolderKey, ItemEntry, ItemFields, StoreError,
+};
+
+use super::{
+    checkpoint::{self, MailCheckpoint, OpenFolder},
+    content::{self, FetchError, FetchedContent},
+    failed::{FailedMessage, MAX_FAILED},
+    folder_key,
+    folders::{self, Folder},
+    ledger::{IdHash, Ledger, Listed, Outcome, RETRIED, id_hash},
+    lister::{FolderToList, Lister, Listing},
+    meta::{change_of, marks, stored_message, with_holdfast},
+    reconcile::Round,
+    state::{FolderState, MailState},
+};
+use crate::{
+    JobError,
+    backup::{BackupContext, Collected, key, seal_checkpoint},
+    metrics,
+};
+
+/// A content that was fetched, or not.
+struct Fetched {
+    message: Box<MailMessage>,
+    change: [u8; 16],
+    folder: u32,
+    result: Result<FetchedContent, FetchError>,
+}
+
+/// A run in progress.
+pub(super) struct MailBackup<'a> {
+    pub(super) context: &'a BackupContext,
+    pub(super) folders: Vec<Folder>,
+    /// The folders of the base with their links.
+    pub(super) known: BTreeMap<String, FolderState>,
+    /// What the next run starts from.
+    pub(super) state: MailState,
+    pub(super) ledger: Ledger,
+    pub(super) failed: BTreeMap<String, FailedMessage>,
+    /// Ids reported removed, with the key of the folder.
+    pub(super) removed: HashMap<String, [u8; 16]>,
+    to_retry: Vec<FailedMessage>,
+    gone_before: BTreeSet<String>,
+    attempts: HashMap<String, u32>,
+    done: BTreeSet<String>,
+    open: BTreeMap<String, OpenFolder>,
+    in_flight: FuturesUnordered<BoxFuture<'a, Fetched>>,
+    fetching: HashSet<IdHash>,
+    since_checkpoint: u64,
+    checkpointed_at: Duration,
+}
+
+impl<'a> MailBackup<'a> {
+    /// Starts from the base, or from where an earlier attempt got to.
+    pub(super) async fn open(context: &'a BackupContext) -> Result<Self, JobError> {
+        let base = context.base.as_ref();
+        let before = base.map(|header| MailState::read(&header.state)).unwrap_or_else(|| MailState::fresh(0));
+        let to_retry: Vec<FailedMessage> =
+            base.map(|header| serde_json::from_slice(&header.failed).unwrap_or_default()).unwrap_or_default();
+        let attempts = to_retry.iter().map(|failed| (failed.id.clone(), failed.attempts)).collect();
+        let known = before.folders.clone();
+        let resumed =
+            context.resume.as_deref().and_then(|body| serde_json::from_slice::<MailCheckpoint>(body).ok());
+        let resumed = resumed.and_then(|checkpoint| checkpoint.ledger().map(|ledger| (checkpoint, ledger)));
+        if context.resume.is_some() && resumed.is_none() {
+            // The trees are good, they just do not say how far they got: everything is listed and recognised.
+            tracing::warn!("job checkpoint cannot be read, listing from the start");
+        }
+        let is_resumed = resumed.is_some();
+        let (checkpoint, ledger) = resumed.unwrap_or_default();
+        let folders = folders::sync(context).await?;
+        let mut state = if is_resumed { checkpoint.state.clone() } else { before };
+        let gone_before = if is_resumed { BTreeSet::new() } else { std::mem::take(&mut state.gone) };
+        for folder in &folders {
+            state.folders.entry(folder.id.clone()).or_default();
+        }
+        Ok(Self {
+            context,
+            folders,
+            known,
+            state,
+            ledger,
+            removed: checkpoint.removed_keys(),
+            failed: checkpoint.failed,
+            to_retry: if is_resumed { Vec::new() } else { to_retry },
+            gone_before,
+            attempts,
+            done: checkpoint.done,
+            open: checkpoint.open,
+            in_flight: FuturesUnordered::new(),
+            fetching: HashSet::new(),
+            since_checkpoint: 0,
+            checkpointed_at: context.shared.clock.monotonic(),
+        })
+    }
+
+    /// Runs to the end.
+    pub(super) async fn run(mut self) -> Result<Collected, JobError> {
+        if self.context.base.is_none() {
+            self.context.progress.expect_items(self.folders.iter().map(|folder| folder.total_items).sum());
+        }
+        self.note_vanished_folders().await?;
+        self.retry_failed().await?;
+        self.look_again().await?;
+        let buffer = self.context.options.page_buffer_bytes;
+        let mut lister = Lister::spawn(
+            self.context.graph.clone(),
+            self.context.user.clone(),
+            self.folders_to_list(),
+            buffer,
+        );
+        while let Some(listing) = lister.next().await {
+            self.take(listing).await?;
+            self.report();
+        }
+        self.drain().await?;
+        self.apply_removals().await?;
+        let every = self.context.options.flags_every;
+        self.state.since_flags += 1;
+        if every > 0 && self.context.base.is_some() && self.state.since_flags >= every {
+            self.correct_flags().await?;
+            self.state.since_flags = 0;
+        }
+        if self.failed.len() > MAX_FAILED {
+            tracing::error!(failed = self.failed.len(), "more items failed than a snapshot may list");
+            return Err(JobError::TooManyFailed { failed: self.failed.len(), limit: MAX_FAILED });
+        }
+        let account = self.ledger.close(self.state.items)?;
+        let failed = self.failed.into_values().collect();
+        Ok(Collected { account, state: self.state.write(), failed, items: self.state.items })
+    }
+
+    pub(super) fn folder_key(&self, folder: u32) -> [u8; 16] {
+        self.folders.get(folder as usize).map_or([0xff; 16], |folder| folder.key)
+    }
+
+    fn path(&self, folder: u32) -> &str {
+        self.folders.get(folder as usize).map_or("", |folder| &folder.path)
+    }
+
+    fn folders_to_list(&self) -> Vec<FolderToList> {
+        let to_list = |(index, folder): (u32, &Folder)| {
+            let open = self.open.get(&folder.id);
+            let known =
+                self.known.get(&folder.id).map(|state| state.link.clone()).filter(|link| !link.is_empty());
+            FolderToList {
+                index,
+                id: folder.id.clone(),
+                link: open.map(|open| open.next.clone()).or(known),
+                is_mid_initial: open.is_some_and(|open| open.is_full),
+            }
+        };
+        let is_due = |(_, folder): &(u32, &Folder)| folder.is_listable() && !self.done.contains(&folder.id);
+        (0u32..).zip(&self.folders).filter(is_due).map(to_list).collect()
+    }
+
+    async fn take(&mut self, listing: Listing) -> Result<(), JobError> {
+        match listing {
+            Listing::Page { round, items, next, _share } => {
+                for change in items {
+                    match change {
+                        MessageChange::Present(message) => self.consider(message, round).await?,
+                        MessageChange::Removed { id, .. } => self.note_removed(id, round.folder).await?,
+                    }
+                }
+                if let (Some(folder), Some(next)) = (self.folders.get(round.folder as usize), next) {
+                    self.open.insert(folder.id.clone(), OpenFolder { next, is_full: round.is_full });
+                }
+                self.checkpoint_if_due().await
+            }
+            Listing::Restarted { round } => {
+                if let Some(folder) = self.folders.get(round.folder as usize) {
+                    self.open.remove(&folder.id);
+                }
+                Ok(())
+            }
+            Listing::Done { round, link } => self.folder_done(round, Some(link)).await,
+            Listing::Gone { round } => self.folder_done(round, None).await,
+            Listing::Failed { error } => Err(error.into()),
+        }
+    }
+
+    async fn folder_done(&mut self, round: Round, link: Option<String>) -> Result<(), JobError> {
+        let Some(folder) = self.folders.get(round.folder as usize).map(|folder| folder.id.clone()) else {
+            return Ok(());
+        };
+        if link.is_some() && round.is_full && (round.is_restart || self.known.contains_key(&folder)) {
+            self.reconcile(round).await?;
+        }
+        // Without a link the folder is listed whole by the next run, or found to be gone.
+        self.state.folders.insert(folder.clone(), FolderState { link: link.unwrap_or_default() });
+        self.open.remove(&folder);
+        self.done.insert(folder);
+        Ok(())
+    }
+
+    /// First of all: what failed last time, by id.
+    async fn retry_failed(&mut self) -> Result<(), JobError> {
+        for before in std::mem::take(&mut self.to_retry) {
+            match self.context.graph.message(&self.context.user, &before.id).await {
+                Ok(message) => self.consider_single(message).await?,
+                Err(error) => {
+                    let listed =
+                        Listed { outcome: None, is_held: false, folder: RETRIED, round: 0, change: [0; 16] };
+                    self.ledger.list(id_hash(&before.id), listed);
+                    self.settle_failure(&before.id, &before.path.clone(), error).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was listed and not found last time may just not have been there yet.
+    async fn look_again(&mut self) -> Result<(), JobError> {
+        for id in std::mem::take(&mut self.gone_before) {
+            match self.context.graph.message(&self.context.user, &id).await {
+                Ok(message) => self.consider_single(message).await?,
+                Err(error) if error.class() == ErrorClass::Gone => {}
+                Err(error) if JobError::is_fatal_for_job(&error) => return Err(error.into()),
+                Err(_) => {
+                    self.state.gone.insert(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A message that was asked for by its id.
+    async fn consider_single(&mut self, message: MailMessage) -> Result<(), JobError> {
+        let parent = folder_key(&message.parent_folder_id);
+        let folder = (0u32..).zip(&self.folders).find(|(_, folder)| folder.key == parent);
+        let folder = folder.map_or(RETRIED, |(index, _)| index);
+        let round = Round { folder, number: 0, is_full: false, is_restart: false };
+        self.consider(Box::new(message), round).await
+    }
+
+    /// A message is there: decides what has to be done for it.
+    async fn consider(&mut self, message: Box<MailMessage>, round: Round) -> Result<(), JobError> {
+        let message = if message.is_partial {
+            match self.context.graph.message(&self.context.user, &message.id).await {
+                Ok(message) => Box::new(message),
+                Err(error) => {
+                    let listed = Listed {
+                        outcome: None,
+                        is_held: false,
+                        folder: round.folder,
+                        round: round.number,
+                        change: [0; 16],
+                    };
+                    self.ledger.list(id_hash(&message.id), listed);
+                    let path = self.path(round.folder).to_owned();
+                    return self.settle_failure(&message.id, &path, error).await;
+                }
+            }
+        } else {
+            message
+        };
+        let hash = id_hash(&message.id);
+        let (change, fingerprint) = change_of(&message)?;
+        if self.removed.get(&message.id).is_some_and(|folder| *folder == self.folder_key(round.folder)) {
+            self.removed.remove(&message.id);
+        }
+        if self.is_replay(&message, hash, change, round).await? {
+            return Ok(());
+        }
+        let listed =
+            Listed { outcome: None, is_held: false, folder: round.folder, round: round.number, change };
+        self.ledger.list(hash, listed);
+        if let Some(entry) = self.context.manifest.entry(&message.id).await?
+            && entry.kind == EntryKind::MailMessage
+            && !entry.flags.contains(EntryFlags::STALE)
+            && self.keep_content(&message, &entry, change, hash).await?
+        {
+            self.failed.remove(&message.id);
+            return Ok(());
+        }
+        while self.in_flight.len() >= self.context.options.fetches {
+            self.settle_next().await?;
+        }
+        let (context, folder) = (self.context, round.folder);
+        self.fetching.insert(hash);
+        self.in_flight.push(
+            async move {
+                let result = content::fetch(context, &message, fingerprint).await;
+                Fetched { message, change, folder, result }
+            }
+            .boxed(),
+        );
+        Ok(())
+    }
+
+    /// Whether this very version was dealt with in this run. An older one that is still being fetched is settled first, and
+    /// made readable.
+    async fn is_replay(
+        &mut self,
+        message: &MailMessage,
+        hash: IdHash,
+        change: [u8; 16],
+        round: Round,
+    ) -> Result<bool, JobError> {
+        let Some(before) = self.ledger.get(&hash).copied() else { return Ok(false) };
+        if before.change == change && before.folder == round.folder {
+            self.ledger.list(hash, Listed { round: round.number, ..before });
+            return Ok(true);
+        }
+        if self.fetching.contains(&hash) {
+            self.drain().await?;
+        }
+        if self.context.manifest.entry(&message.id).await?.is_some() {
+            self.context.manifest.merge().await?;
+        }
+        Ok(false)
+    }
+
+    /// Keeps the stored content where it is still the right one; false when it has to be fetched.
+    async fn keep_content(
+        &mut self,
+        message: &MailMessage,
+        entry: &ItemEntry,
+        change: [u8; 16],
+        hash: IdHash,
+    ) -> Result<bool, JobError> {
+        let is_moved = entry.parent.0 != folder_key(&message.parent_folder_id);
+        if entry.change == change && !is_moved {
+            self.ledger.settle(&hash, Outcome::Unchanged, true);
+            return Ok(true);
+        }
+        if entry.change[8..] != change[8..] {
+            return Ok(false);
+        }
+        let old = self.context.manifest.meta(entry).await?;
+        let raw = raw_text(message)?;
+        let old_marks = std::str::from_utf8(&old).ok().and_then(|text| marks(text).ok());
+        if !is_moved && old_marks == Some(marks(raw)?) {
+            // Something changed that is not among the properties: an attachment, perhaps.
+            return Ok(false);
+        }
+        let meta = with_holdfast(raw, &stored_message(&old)?)?;
+        let content = entry.content.map_or(ContentSource::None, ContentSource::Existing);
+        let fields = fields(message, change, entry.size);
+        self.context.manifest.writer().put_item(key(&message.id), fields, meta, content).await?;
+        self.ledger.settle(&hash, Outcome::Stored, true);
+        self.since_checkpoint += 1;
+        Ok(true)
+    }
+
+    /// Settles everything that is in flight.
+    async fn drain(&mut self) -> Result<(), JobError> {
+        while !self.in_flight.is_empty() {
+            self.settle_next().await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_next(&mut self) -> Result<(), JobError> {
+        let Some(Fetched { message, change, folder, result }) = self.in_flight.next().await else {
+            return Ok(());
+        };
+        let hash = id_hash(&message.id);
+        self.fetching.remove(&hash);
+        match result {
+            Ok(content) => self.store(&message, change, content).await,
+            Err(FetchError::Job(error)) => Err(error),
+            Err(FetchError::Graph(error)) => {
+                let path = self.path(folder).to_owned();
+                self.settle_failure(&message.id, &path, error).await
+            }
+        }
+    }
+
+    async fn store(
+        &mut self,
+        message: &MailMessage,
+        change: [u8; 16],
+        content: FetchedContent,
+    ) -> Result<(), JobError> {
+        self.ledger.bytes_read += content.size;
+        if !self.ledger.settle(&id_hash(&message.id), Outcome::Stored, true) {
+            return Ok(());
+        }
+        let meta = with_holdfast(raw_text(message)?, &content.stored)?;
+        if self.context.manifest.entry(&message.id).await?.is_none() {
+            self.state.items += 1;
+        }
+        let fields = fields(message, change, content.size);
+        let drafts = ContentSource::New(content.drafts);
+        self.context.manifest.writer().put_item(key(&message.id), fields, meta, drafts).await?;
+        self.failed.remove(&message.id);
+        self.since_checkpoint += 1;
+        Ok(())
+    }
+
+    /// A message could not be had: gone, or on the failed list; or the whole job cannot go on.
+    async fn settle_failure(&mut self, id: &str, path: &str, error: GraphError) -> Result<(), JobError> {
+        if JobError::is_fatal_for_job(&error) {
+            return Err(error.into());
+        }
+        let hash = id_hash(id);
+        let entry = self.context.manifest.entry(id).await?;
+        if error.class() == ErrorClass::Gone {
+            self.ledger.settle(&hash, Outcome::Gone, entry.is_some());
+            self.failed.remove(id);
+            if self.state.gone.len() < MAX_FAILED {
+                self.state.gone.insert(id.to_owned());
+            }
+            return Ok(());
+        }
+        let outcome = if error.is_retryable() { Outcome::FailedRetryable } else { Outcome::FailedPermanent };
+        if !self.ledger.settle(&hash, outcome, entry.is_some()) {
+            return Ok(());
+        }
+        let attempts = self.attempts.get(id).copied().unwrap_or(0) + 1;
+        let mut failed = FailedMessage::of(id, path, &error, attempts);
+        if let Some(entry) = entry {
+            failed.stale = true;
+            self.mark_stale(id, &entry).await?;
+        }
+        tracing::debug!(code = %failed.code, retryable = failed.retryable, attempts, "item failed");
+        self.failed.insert(id.to_owned(), failed);
+        Ok(())
+    }
+
+    async fn mark_stale(&mut self, id: &str, entry: &ItemEntry) -> Result<(), JobError> {
+        if entry.flags.contains(EntryFlags::STALE) {
+            return Ok(());
+        }
+        let mut fields = entry.fields();
+        fields.flags = fields.flags.with(EntryFlags::STALE);
+        self.context.manifest.writer().update_fields(&key(id), fields).await?;
+        Ok(())
+    }
+
+    fn report(&self) {
+        let account = self.ledger.account(self.state.items);
+        self.context
+            .progress
+            .set(holdfast_model::Account { requests: self.context.graph.requests(), ..account });
+    }
+
+    async fn checkpoint_if_due(&mut self) -> Result<(), JobError> {
+        let every = self.context.options.checkpoint_every;
+        let now = self.context.shared.clock.monotonic();
+        let elapsed = now.saturating_sub(self.checkpointed_at);
+        let is_due = self.since_checkpoint >= every.items || elapsed >= Duration::from_secs(every.seconds);
+        if self.since_checkpoint == 0 || !is_due {
+            return Ok(());
+        }
+        self.drain().await?;
+        let roots = self.context.manifest.merge().await?;
+        let checkpoint = MailCheckpoint {
+            state: self.state.clone(),
+            done: self.done.clone(),
+            open: self.open.clone(),
+            failed: self.failed.clone(),
+            removed: self.removed.iter().map(|(id, key)| (id.clone(), hex::encode(key))).collect(),
+            ..MailCheckpoint::default()
+        };
+        let body = serde_json::to_vec(&checkpoint.with_ledger(&self.ledger))
+            .map_err(|source| JobError::Stored { what: "job checkpoint", source })?;
+        let sealed = seal_checkpoint(self.context, &roots, &body);
+        self.since_checkpoint = 0;
+        self.checkpointed_at = now;
+        if sealed.len() > checkpoint::MAX_BYTES {
+            tracing::warn!(bytes = sealed.len(), "job checkpoint is too large, going on without");
+            return Ok(());
+        }
+        metrics::checkpoint(sealed.len());
+        match self.context.checkpoints.put(sealed, &self.context.manifest.root_ids(&roots)).await {
+            Ok(()) => Ok(()),
+            Err(error @ StoreError::Unavailable { .. }) => {
+                tracing::warn!(%error, "job checkpoint was not written, going on without");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn raw_text(message: &MailMessage) -> Result<&str, JobError> {
+    // JSON that was parsed is UTF-8.
+    Ok(std::str::from_utf8(&message.raw).unwrap_or("{}"))
+}
+
+fn fields(message: &MailMessage, change: [u8; 16], size: u64) -> ItemFields {
+    let marks = [
+        (message.has_attachments, EntryFlags::HAS_ATTACHMENTS),
+        (message.is_read, EntryFlags::IS_READ),
+        (message.is_draft, EntryFlags::IS_DRAFT),
+    ];
+    let set = marks.into_iter().filter(|(is_set, _)| *is_set);
+    let flags = set.fold(EntryFlags::default(), |flags, (_, flag)| flags.with(flag));
+    ItemFields {
+        kind: EntryKind::MailMessage,
+        flags,
+        change,
+        size,
+        parent: FolderKey(folder_key(&message.parent_folder_id)),
+        sort: message.received_ms.or(message.sent_ms).unwrap_or(0),
+    }
+}

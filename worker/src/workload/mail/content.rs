@@ -1,0 +1,192 @@
+//! Fetches one message's content: the MIME as a stream, its parts found on the way, and what is not in it.
+//!
+//! Memory: a piece of the stream and the writer's budget, never a message. The invariant: a content is handed on only when
+//! every byte of it was read; a body that ends early is asked for again, a bounded number of times.
+
+use bytes::Bytes;
+use holdfast_graph_client::{AttachmentInfo, ErrorClass, GraphError, MailMessage, MimeStream};
+use holdfast_repository::ContentDraft;
+use serde_json::value::RawValue;
+
+use super::{
+    attachments::{Place, place},
+    meta::{AttachmentSource, StoredAttachment, StoredMessage},
+    mime_parts::{MimePart, MimeScanner},
+};
+use crate::{JobError, backup::BackupContext, metrics};
+
+/// How often a body that ends early is asked for.
+const BODY_ATTEMPTS: u32 = 4;
+/// What one fetch takes of the memory budget: a chunk in the making, one on its way, and the pieces of the network.
+const FETCH_BYTES: u64 = 8 << 20;
+
+/// One message's content, in the writer already.
+pub struct FetchedContent {
+    pub drafts: Vec<ContentDraft>,
+    pub stored: StoredMessage,
+    /// Bytes of all parts.
+    pub size: u64,
+}
+
+/// Why a message's content could not be had.
+#[derive(Debug)]
+pub enum FetchError {
+    /// Microsoft.
+    Graph(GraphError),
+    /// Our own side: the job ends.
+    Job(JobError),
+}
+
+impl From<GraphError> for FetchError {
+    fn from(error: GraphError) -> Self {
+        Self::Graph(error)
+    }
+}
+
+impl From<JobError> for FetchError {
+    fn from(error: JobError) -> Self {
+        Self::Job(error)
+    }
+}
+
+impl From<holdfast_repository::Error> for FetchError {
+    fn from(error: holdfast_repository::Error) -> Self {
+        Self::Job(error.into())
+    }
+}
+
+/// Fetches everything of a message.
+pub async fn fetch(
+    context: &BackupContext,
+    message: &MailMessage,
+    fingerprint: blake3::Hash,
+) -> Result<FetchedContent, FetchError> {
+    let _share = context.shared.memory.reserve(FETCH_BYTES).await;
+    let open = || context.graph.message_mime(&context.user, &message.id);
+    let (draft, mime_len, parts) = stream(context, open).await?;
+    let mut content = FetchedContent {
+        drafts: vec![draft],
+        stored: StoredMessage {
+            content: fingerprint.to_hex().to_string(),
+            mime_len,
+            attachments: Vec::new(),
+        },
+        size: mime_len,
+    };
+    if message.has_attachments || message.body_has_cid() {
+        let infos = context.graph.attachments(&context.user, &message.id).await?;
+        let mut used = vec![false; parts.len()];
+        for info in infos {
+            let place = place(&info, &parts, &used);
+            let mut content_id = None;
+            let source = match place {
+                Place::Mime(index) => {
+                    used[index] = true;
+                    content_id = parts[index].content_id.clone().filter(|_| info.content_id.is_none());
+                    in_mime(&parts[index])
+                }
+                Place::Value | Place::Json(_) => {
+                    by_own_call(context, message, (&info, place), &mut content).await?
+                }
+            };
+            let text = serde_json::to_string(&info.raw).and_then(RawValue::from_string);
+            let info = text.map_err(|source| JobError::Stored { what: "attachment", source })?;
+            content.stored.attachments.push(StoredAttachment { info, content_id, source });
+        }
+    }
+    Ok(content)
+}
+
+fn in_mime(part: &MimePart) -> AttachmentSource {
+    AttachmentSource::Mime {
+        start: part.start,
+        len: part.len,
+        encoding: part.encoding,
+        decoded: part.decoded_len,
+    }
+}
+
+/// Fetches an attachment that is not in the MIME.
+async fn by_own_call(
+    context: &BackupContext,
+    message: &MailMessage,
+    (info, place): (&AttachmentInfo, Place),
+    content: &mut FetchedContent,
+) -> Result<AttachmentSource, FetchError> {
+    let fetched = match place {
+        Place::Mime(_) | Place::Value => {
+            let open = || context.graph.attachment_value(&context.user, &message.id, &info.id);
+            stream(context, open).await.map(|(draft, len, _)| (draft, len, false))
+        }
+        Place::Json(expand) => {
+            match context.graph.attachment_json(&context.user, &message.id, &info.id, expand).await {
+                Ok(value) => {
+                    let bytes = serde_json::to_vec(&value)
+                        .map_err(|source| JobError::Stored { what: "attachment", source })?;
+                    let len = bytes.len() as u64;
+                    let writer = context.manifest.writer().content();
+                    whole(writer, bytes.into()).await.map(|draft| (draft, len, true))
+                }
+                Err(error) => Err(FetchError::Graph(error)),
+            }
+        }
+    };
+    let (draft, len, is_json) = match fetched {
+        Ok(fetched) => fetched,
+        Err(FetchError::Graph(error)) if matches!(error.class(), ErrorClass::SkipItem | ErrorClass::Gone) => {
+            return Ok(AttachmentSource::Missing { code: error.code().to_owned() });
+        }
+        Err(error) => return Err(error),
+    };
+    let part = u32::try_from(content.drafts.len()).unwrap_or(u32::MAX);
+    content.drafts.push(draft);
+    content.size += len;
+    Ok(if is_json { AttachmentSource::Json { part, len } } else { AttachmentSource::Part { part, len } })
+}
+
+async fn whole(
+    mut writer: holdfast_repository::ContentWriter,
+    bytes: Bytes,
+) -> Result<ContentDraft, FetchError> {
+    writer.push(bytes).await?;
+    Ok(writer.finish().await?)
+}
+
+/// Streams a body into the writer, again from the beginning when it ends early.
+async fn stream<F, Fut>(
+    context: &BackupContext,
+    open: F,
+) -> Result<(ContentDraft, u64, Vec<MimePart>), FetchError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<MimeStream, GraphError>>,
+{
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match stream_once(context, open().await?).await {
+            Err(FetchError::Graph(error))
+                if error.class() == ErrorClass::Retry && attempt < BODY_ATTEMPTS =>
+            {
+                metrics::content_retried();
+                tracing::debug!(code = error.code(), attempt, "content ended early, fetching it again");
+                tokio::time::sleep(context.options.content_retry * attempt).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn stream_once(
+    context: &BackupContext,
+    mut body: MimeStream,
+) -> Result<(ContentDraft, u64, Vec<MimePart>), FetchError> {
+    let mut writer = context.manifest.writer().content();
+    let mut scanner = MimeScanner::new();
+    while let Some(piece) = body.next().await? {
+        scanner.push(&piece);
+        writer.push(piece).await?;
+    }
+    let len = scanner.bytes_seen();
+    Ok((writer.finish().await?, len, scanner.finish()))
+}

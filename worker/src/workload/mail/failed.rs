@@ -1,0 +1,72 @@
+//! The failed list: what a snapshot lacks, kept in its header and retried first by the next run.
+
+use holdfast_graph_client::GraphError;
+use holdfast_proto::coordinator::FailedItem;
+use serde::{Deserialize, Serialize};
+
+/// Failed items kept, at most; more of them fail the job loudly instead.
+pub const MAX_FAILED: usize = 20_000;
+
+/// One message that could not be backed up or restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedMessage {
+    /// Microsoft's id.
+    pub id: String,
+    /// The folder's path, for people. Never a subject.
+    pub path: String,
+    /// Microsoft's code, or ours.
+    pub code: String,
+    /// Whether it may work next time.
+    pub retryable: bool,
+    /// How many runs have tried.
+    pub attempts: u32,
+    /// Microsoft's name for the last request.
+    #[serde(default)]
+    pub request_id: String,
+    /// An older version is in the snapshot.
+    #[serde(default)]
+    pub stale: bool,
+}
+
+impl FailedMessage {
+    /// Describes a failure of Microsoft's.
+    pub fn of(id: &str, path: &str, error: &GraphError, attempts: u32) -> Self {
+        Self {
+            id: id.to_owned(),
+            path: path.to_owned(),
+            code: error.code().to_owned(),
+            retryable: error.is_retryable(),
+            attempts,
+            request_id: error.request_id().unwrap_or_default().to_owned(),
+            stale: false,
+        }
+    }
+
+    /// Describes a failure of our own.
+    pub fn ours(id: &str, path: &str, code: &str, retryable: bool) -> Self {
+        Self {
+            id: id.to_owned(),
+            path: path.to_owned(),
+            code: code.to_owned(),
+            retryable,
+            attempts: 1,
+            request_id: String::new(),
+            stale: false,
+        }
+    }
+}
+
+impl From<&FailedMessage> for FailedItem {
+    fn from(failed: &FailedMessage) -> Self {
+        Self {
+            id: failed.id.clone(),
+            path: failed.path.clone(),
+            code: failed.code.clone(),
+            retryable: failed.retryable,
+            attempts: failed.attempts,
+            request_id: failed.request_id.clone(),
+            stale: failed.stale,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The meta of a stored message: Microsoft's JSON, kept verbatim, with `_holdfast` added; and what decides whether its content
+//! has to be fetched again.
+//!
+//! The invariant: the fingerprint covers every property that content depends on, and none that can change without it.
+
+use bytes::Bytes;
+use holdfast_graph_client::MailMessage;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::mime_parts::Encoding;
+use crate::JobError;
+
+/// What Holdfast adds to a message.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredMessage {
+    /// The content's fingerprint in hexadecimal.
+    pub content: String,
+    /// How long the MIME is: the first part of the content.
+    pub mime_len: u64,
+    /// Where each attachment is.
+    #[serde(default)]
+    pub attachments: Vec<StoredAttachment>,
+}
+
+/// An attachment and where its bytes are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoredAttachment {
+    /// Microsoft's description, without content.
+    pub info: Box<RawValue>,
+    /// What the body's `cid:` names, found in the MIME where Microsoft's list lacks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_id: Option<String>,
+    /// Its bytes.
+    pub source: AttachmentSource,
+}
+
+/// Where an attachment's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "in", rename_all = "kebab-case")]
+pub enum AttachmentSource {
+    /// A range of the MIME.
+    Mime {
+        /// First byte in the MIME.
+        start: u64,
+        /// Bytes in the MIME.
+        len: u64,
+        /// How they are written there.
+        encoding: Encoding,
+        /// Bytes once decoded.
+        decoded: u64,
+    },
+    /// A part of the content of its own: raw bytes.
+    Part {
+        /// Which part; 0 is the MIME.
+        part: u32,
+        /// Its length.
+        len: u64,
+    },
+    /// A part of the content of its own: Microsoft's JSON of an item, a reference, or a kind unknown to us.
+    Json {
+        /// Which part; 0 is the MIME.
+        part: u32,
+        /// Its length.
+        len: u64,
+    },
+    /// Microsoft would not give it.
+    Missing {
+        /// Why.
+        code: String,
+    },
+}
+
+/// Properties that the content depends on. Kept as text: the same property read twice is the same text.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContentProperties<'a> {
+    #[serde(borrow)]
+    subject: Option<&'a RawValue>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    #[serde(borrow)]
+    from: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sender: Option<&'a RawValue>,
+    #[serde(borrow)]
+    to_recipients: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cc_recipients: Option<&'a RawValue>,
+    #[serde(borrow)]
+    bcc_recipients: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reply_to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    internet_message_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    has_attachments: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sent_date_time: Option<&'a RawValue>,
+    #[serde(borrow)]
+    received_date_time: Option<&'a RawValue>,
+    #[serde(borrow)]
+    is_draft: Option<&'a RawValue>,
+    #[serde(borrow)]
+    last_modified_date_time: Option<&'a RawValue>,
+}
+
+/// Properties that change without the content.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MarkProperties<'a> {
+    #[serde(borrow)]
+    is_read: Option<&'a RawValue>,
+    #[serde(borrow)]
+    flag: Option<&'a RawValue>,
+    #[serde(borrow)]
+    categories: Option<&'a RawValue>,
+    #[serde(borrow)]
+    importance: Option<&'a RawValue>,
+    #[serde(borrow)]
+    inference_classification: Option<&'a RawValue>,
+    #[serde(borrow)]
+    parent_folder_id: Option<&'a RawValue>,
+}
+
+fn hash_all(properties: &[Option<&RawValue>]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for property in properties {
+        let text = property.map_or("", RawValue::get);
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hasher.finalize()
+}
+
+fn stored(what: &'static str) -> impl FnOnce(serde_json::Error) -> JobError {
+    move |source| JobError::Stored { what, source }
+}
+
+/// The fingerprint of what the content depends on.
+pub fn fingerprint(raw: &str) -> Result<blake3::Hash, JobError> {
+    let p: ContentProperties<'_> = serde_json::from_str(raw).map_err(stored("message"))?;
+    // What is attached to a draft changes without any other property.
+    let is_draft = p.is_draft.is_some_and(|value| value.get() == "true");
+    let modified = if is_draft { p.last_modified_date_time } else { None };
+    Ok(hash_all(&[
+        p.subject,
+        p.body,
+        p.from,
+        p.sender,
+        p.to_recipients,
+        p.cc_recipients,
+        p.bcc_recipients,
+        p.reply_to,
+        p.internet_message_id,
+        p.has_attachments,
+        p.sent_date_time,
+        p.received_date_time,
+        p.is_draft,
+        modified,
+    ]))
+}
+
+/// The hash of what changes without the content: read, flag, categories, importance, folder.
+pub fn marks(raw: &str) -> Result<blake3::Hash, JobError> {
+    let p: MarkProperties<'_> = serde_json::from_str(raw).map_err(stored("message"))?;
+    Ok(hash_all(&[
+        p.is_read,
+        p.flag,
+        p.categories,
+        p.importance,
+        p.inference_classification,
+        p.parent_folder_id,
+    ]))
+}
+
+/// A message's `change` and its content fingerprint.
+pub fn change_of(message: &MailMessage) -> Result<([u8; 16], blake3::Hash), JobError> {
+    let content = fingerprint(std::str::from_utf8(&message.raw).unwrap_or("{}"))?;
+    let mut change = [0; 16];
+    change[..8].copy_from_slice(&blake3::hash(message.change_key.as_bytes()).as_bytes()[..8]);
+    change[8..].copy_from_slice(&content.as_bytes()[..8]);
+    Ok((change, content))
+}
+
+/// Microsoft's JSON with one more property.
+pub fn with_holdfast<T: Serialize>(raw: &str, holdfast: &T) -> Result<Bytes, JobError> {
+    let added = serde_json::to_vec(holdfast).map_err(stored("meta"))?;
+    let body = raw.trim_end().strip_suffix('}').unwrap_or(raw).trim_end();
+    let mut out = Vec::with_capacity(body.len() + added.len() + 16);
+    out.extend_from_slice(body.as_bytes());
+    if !body.ends_with('{') {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"_holdfast\":");
+    out.extend_from_slice(&added);
+    out.push(b'}');
+    Ok(out.into())
+}
+
+/// What Holdfast added to a stored message.
+pub fn stored_message(meta: &[u8]) -> Result<StoredMessage, JobError> {
+    #[derive(Deserialize)]
+    struct Meta {
+        #[serde(rename = "_holdfast")]
+        holdfast: StoredMessage,
+    }
+    serde_json::from_slice::<Meta>(meta).map(|meta| meta.holdfast).map_err(stored("meta"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RAW: &str = r#"{"id":"a","subject":"s","isRead":false,"isDraft":false,"lastModifiedDateTime":"1","flag":{"x":1}}"#;
+
+    #[test]
+    fn read_flag_and_modification_time_do_not_touch_the_fingerprint_but_the_subject_does() {
+        let read = RAW.replace("false,\"isDraft\"", "true,\"isDraft\"").replace(":\"1\"", ":\"2\"");
+        assert_eq!(fingerprint(RAW).unwrap(), fingerprint(&read).unwrap());
+        assert_ne!(marks(RAW).unwrap(), marks(&read).unwrap());
+        let edited = RAW.replace("\"s\"", "\"t\"");
+        assert_ne!(fingerprint(RAW).unwrap(), fingerprint(&edited).unwrap());
+        assert_eq!(marks(RAW).unwrap(), marks(&edited).unwrap());
+    }
+
+    #[test]
+    fn a_touched_draft_has_another_fingerprint() {
+        let draft = RAW.replace("\"isDraft\":false", "\"isDraft\":true");
+        assert_ne!(fingerprint(&draft).unwrap(), fingerprint(&draft.replace(":\"1\"", ":\"2\"")).unwrap());
+    }
+
+    #[test]
+    fn what_holdfast_adds_reads_back_and_the_rest_is_verbatim() {
+        let added = StoredMessage {
+            content: "ab".into(),
+            mime_len: 7,
+            attachments: vec![StoredAttachment {
+                info: RawValue::from_string("{\"name\":\"x\"}".into()).unwrap(),
+                content_id: None,
+                source: AttachmentSource::Mime { start: 1, len: 2, encoding: Encoding::Base64, decoded: 1 },
+            }],
+        };
+        let meta = with_holdfast(RAW, &added).unwrap();
+        assert!(meta.starts_with(&RAW.as_bytes()[..RAW.len() - 1]));
+        let back = stored_message(&meta).unwrap();
+        assert_eq!(
+            (back.mime_len, back.attachments[0].source.clone()),
+            (7, added.attachments[0].source.clone())
+        );
+        assert!(stored_message(&with_holdfast("{}", &added).unwrap()).is_ok());
+    }
+}

@@ -1,0 +1,132 @@
+//! The JSON of one create: everything of a message that Microsoft takes, in one call.
+//!
+//! The invariant: nothing here can send mail, and a message that was no draft is created as none: the flags and dates only
+//! stick when they are part of the create.
+
+use serde_json::{Map, Value, json};
+
+/// Our own property: the restore key.
+pub const RESTORE_KEY_PROPERTY: &str =
+    "String {8ec1f2b0-5d0c-4c5e-9a36-0b0f6a1d7c11} Name HoldfastRestoreKey";
+
+/// Properties that are created as they were.
+const COPIED: &[&str] = &[
+    "subject",
+    "body",
+    "from",
+    "sender",
+    "toRecipients",
+    "ccRecipients",
+    "bccRecipients",
+    "internetMessageId",
+    "importance",
+    "categories",
+    "flag",
+    "isRead",
+    "inferenceClassification",
+];
+
+/// Whether a message is created as what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateAs {
+    /// As it was.
+    Original,
+    /// As a draft, because Microsoft refuses attachments on anything else.
+    Draft,
+}
+
+/// The restore key of one item: the same in every attempt of one restore, another in the next restore.
+pub fn restore_key(restore: &str, item: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(restore.len() as u64).to_le_bytes());
+    hasher.update(restore.as_bytes());
+    hasher.update(item.as_bytes());
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The body of the create, without attachments.
+pub fn create_body(stored: &Value, key: &str, create_as: CreateAs) -> Value {
+    let mut body = Map::new();
+    for name in COPIED {
+        if let Some(value) = stored.get(*name).filter(|value| !value.is_null()) {
+            body.insert((*name).to_owned(), value.clone());
+        }
+    }
+    let reply_to: Vec<Value> = stored
+        .get("replyTo")
+        .and_then(Value::as_array)
+        .map(|all| all.iter().filter(|recipient| is_valid_recipient(recipient)).cloned().collect())
+        .unwrap_or_default();
+    if !reply_to.is_empty() {
+        body.insert("replyTo".to_owned(), reply_to.into());
+    }
+    body.insert("singleValueExtendedProperties".to_owned(), properties(stored, key, create_as).into());
+    Value::Object(body)
+}
+
+fn properties(stored: &Value, key: &str, create_as: CreateAs) -> Vec<Value> {
+    let is_set = |name: &str| stored.get(name).and_then(Value::as_bool).unwrap_or_default();
+    let mut properties = vec![json!({ "id": RESTORE_KEY_PROPERTY, "value": key })];
+    if !is_set("isDraft") && create_as == CreateAs::Original {
+        let flags = if is_set("isRead") { "5" } else { "4" };
+        properties.push(json!({ "id": "Integer 0x0E07", "value": flags }));
+    }
+    for (id, name) in [("SystemTime 0x0039", "sentDateTime"), ("SystemTime 0x0E06", "receivedDateTime")] {
+        if let Some(time) = stored.get(name).and_then(Value::as_str) {
+            properties.push(json!({ "id": id, "value": time }));
+        }
+    }
+    properties
+}
+
+/// An SMTP address, or a legacy distinguished name.
+fn is_valid_recipient(recipient: &Value) -> bool {
+    let address = recipient.pointer("/emailAddress/address").and_then(Value::as_str).unwrap_or_default();
+    let is_smtp = address.rsplit_once('@').is_some_and(|(local, domain)| {
+        !local.is_empty()
+            && !domain.is_empty()
+            && !address.contains(|c: char| c.is_whitespace() || c.is_control())
+    });
+    is_smtp
+        || (address.to_ascii_lowercase().starts_with("/o=") && address.to_ascii_lowercase().contains("/cn="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn property<'a>(body: &'a Value, id: &str) -> Option<&'a str> {
+        let all = body["singleValueExtendedProperties"].as_array().unwrap();
+        all.iter().find(|property| property["id"] == id).and_then(|property| property["value"].as_str())
+    }
+
+    #[test]
+    fn a_read_message_is_created_complete_in_one_call_and_a_draft_stays_one() {
+        let stored = json!({
+            "id": "x", "subject": "s", "isRead": true, "isDraft": false, "categories": [], "from": null,
+            "sentDateTime": "2024-05-01T10:00:00Z", "receivedDateTime": "2024-05-01T10:00:05Z",
+        });
+        let body = create_body(&stored, "k", CreateAs::Original);
+        assert_eq!(property(&body, "Integer 0x0E07"), Some("5"));
+        assert_eq!(property(&body, "SystemTime 0x0E06"), Some("2024-05-01T10:00:05Z"));
+        assert_eq!(property(&body, RESTORE_KEY_PROPERTY), Some("k"));
+        assert!(body.get("id").is_none() && body.get("from").is_none());
+        let draft = json!({ "isDraft": true });
+        assert_eq!(property(&create_body(&draft, "k", CreateAs::Original), "Integer 0x0E07"), None);
+        assert_eq!(property(&create_body(&stored, "k", CreateAs::Draft), "Integer 0x0E07"), None);
+    }
+
+    #[test]
+    fn invalid_reply_addresses_are_left_out() {
+        let to = |address: &str| json!({ "emailAddress": { "address": address } });
+        let stored = json!({ "replyTo": [to("a@b"), to("nonsense"), to("a b@c"), to("/o=X/ou=Y/cn=Z")] });
+        let body = create_body(&stored, "k", CreateAs::Original);
+        assert_eq!(body["replyTo"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn restore_keys_differ_by_restore_and_by_item() {
+        assert_ne!(restore_key("a", "bc"), restore_key("ab", "c"));
+        assert_eq!(restore_key("a", "b"), restore_key("a", "b"));
+    }
+}

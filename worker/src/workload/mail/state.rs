@@ -1,0 +1,52 @@
+//! The workload's state in a snapshot header: the delta links, per folder.
+//!
+//! The invariant: a link stands here only when everything it leads past is stored or on the failed list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+const VERSION: u32 = 1;
+
+/// What the next run starts from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailState {
+    version: u32,
+    /// Per folder id.
+    pub folders: BTreeMap<String, FolderState>,
+    /// Snapshots since read flags were compared by a slow listing.
+    #[serde(default)]
+    pub since_flags: u32,
+    /// Ids that were listed and then not found: looked for once more by the next run, because Microsoft replicates.
+    #[serde(default)]
+    pub gone: BTreeSet<String>,
+    /// Messages in the snapshot.
+    #[serde(default)]
+    pub items: u64,
+}
+
+/// One folder's part of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderState {
+    /// Where its next delta round starts.
+    pub link: String,
+}
+
+impl MailState {
+    /// Reads it; one that cannot be read, or of a later version, means a full enumeration, which loses nothing.
+    pub fn read(bytes: &[u8]) -> Self {
+        let state: Self = serde_json::from_slice(bytes).unwrap_or_default();
+        if state.version == VERSION { state } else { Self::fresh(state.items) }
+    }
+
+    /// Without any links.
+    pub fn fresh(items: u64) -> Self {
+        Self { version: VERSION, items, ..Self::default() }
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a map of strings is always valid JSON")
+    }
+}

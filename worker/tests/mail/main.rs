@@ -1,0 +1,7 @@
+//! Backup, restore, export and verify of a mailbox against the simulator and a store in memory.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod backup;
+mod harness;
+mod restore;
+mod resume;
