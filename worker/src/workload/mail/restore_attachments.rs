@@ -16,6 +16,7 @@ use super::{
     Decoder,
     meta::{AttachmentSource, StoredAttachment},
     mime_parts::Encoding,
+    restore_message::{CreateAs, original_properties},
 };
 use crate::{JobError, restore::RestoreContext};
 
@@ -220,7 +221,12 @@ fn sanitised(value: &Value) -> Option<Value> {
     let kind = fields.get("@odata.type").and_then(Value::as_str).unwrap_or_default();
     if kind.ends_with("itemAttachment") {
         out.remove("contentType");
-        let item = clean(fields.get("item")?.as_object()?);
+        let stored = fields.get("item")?;
+        let mut item = clean(stored.as_object()?);
+        if item.get("@odata.type").and_then(Value::as_str).is_none_or(|kind| kind.ends_with(".message")) {
+            let properties = original_properties(stored, CreateAs::Original);
+            item.insert("singleValueExtendedProperties".to_owned(), properties.into());
+        }
         out.insert("item".to_owned(), Value::Object(item));
     }
     Some(Value::Object(out))

@@ -65,8 +65,16 @@ pub fn create_body(stored: &Value, key: &str, create_as: CreateAs) -> Value {
 }
 
 fn properties(stored: &Value, key: &str, create_as: CreateAs) -> Vec<Value> {
-    let is_set = |name: &str| stored.get(name).and_then(Value::as_bool).unwrap_or_default();
     let mut properties = vec![json!({ "id": RESTORE_KEY_PROPERTY, "value": key })];
+    properties.extend(original_properties(stored, create_as));
+    properties
+}
+
+/// The extended properties that make a created message what it was: not a draft, and of its own dates. They also work
+/// on a message inside an item attachment.
+pub fn original_properties(stored: &Value, create_as: CreateAs) -> Vec<Value> {
+    let is_set = |name: &str| stored.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let mut properties = Vec::new();
     if !is_set("isDraft") && create_as == CreateAs::Original {
         let flags = if is_set("isRead") { "5" } else { "4" };
         properties.push(json!({ "id": "Integer 0x0E07", "value": flags }));
