@@ -9,6 +9,8 @@ use serde_json::json;
 const MAILBOXES: u32 = 30;
 const MESSAGES_PER_MAILBOX: u32 = 40;
 const TOTAL_BYTES: u64 = 60_000_000;
+/// Slow enough that the run outlasts every fault.
+const LATENCY_MS: u64 = 100;
 const RUN_WITHIN: Duration = Duration::from_secs(420);
 const NODE_AWAY: Duration = Duration::from_secs(10);
 
@@ -17,7 +19,7 @@ async fn whatever_is_killed_everything_is_backed_up_and_comes_back() {
     let folder = tempfile::tempdir().expect("a private folder");
     let mut services = Services::start(folder.path()).await;
     let tenant = sim::SimTenant::start(sim::options(MAILBOXES, MESSAGES_PER_MAILBOX, TOTAL_BYTES)).await;
-    tenant.control("options", json!({ "latency-ms": 20 })).await;
+    tenant.control("options", json!({ "latency-ms": LATENCY_MS })).await;
     let mut cluster = Cluster::start(folder.path(), &services, &ClusterOptions::default()).await;
     cluster.connect_tenant("contoso", &tenant.url()).await;
 
@@ -67,10 +69,20 @@ async fn break_everything(cluster: &mut Cluster, services: &mut Services, run: &
     tokio::time::sleep(NODE_AWAY).await;
     cluster.nodes[1].restart();
     cluster.workers[0].restart();
+    still_running(cluster, run, "the leading coordinator is killed").await;
     let leader = leading(cluster).await;
     cluster.coordinators[leader].kill();
+    still_running(cluster, run, "RabbitMQ is restarted").await;
     services.rabbit.restart().await;
     cluster.coordinators[leader].restart();
+}
+
+/// A fault after the run proves nothing.
+async fn still_running(cluster: &Cluster, run: &str, before: &str) {
+    let jobs = harness::eventually("a coordinator answers", Duration::from_secs(60), || cluster.jobs(run)).await;
+    let unfinished = jobs.iter().filter(|job| job.state != "done").count();
+    assert!(unfinished > 0, "the run was over before {before}");
+    println!("{unfinished} of {} jobs unfinished when {before}", jobs.len());
 }
 
 async fn started(cluster: &Cluster, run: &str) {

@@ -190,6 +190,8 @@ impl BackupJob {
         let (clock, progress) = (shared.clock.clone(), ends.progress.clone());
         let context = self.open(ends, shared).await?;
         let collected = workload::of(self.workload).back_up(&context).await?;
+        // Merged first, so that the account counts the bundles and trees too: all but the snapshot object it stands in.
+        context.manifest.writer().merge().await?;
         let stats = context.manifest.writer().stats();
         let account = Account {
             bytes_stored: stats.bytes_stored,
