@@ -248,43 +248,27 @@ impl TryFrom<storage::CommitTicketBody> for Ticket {
     }
 }
 
-impl From<Account> for coordinator::Account {
-    fn from(a: Account) -> Self {
-        Self {
-            listed: a.listed,
-            stored: a.stored,
-            unchanged: a.unchanged,
-            skipped: a.skipped,
-            gone: a.gone,
-            failed_retryable: a.failed_retryable,
-            failed_permanent: a.failed_permanent,
-            removed: a.removed,
-            carried: a.carried,
-            bytes_read: a.bytes_read,
-            bytes_stored: a.bytes_stored,
-            requests: a.requests,
+macro_rules! same_fields {
+    ($a:ty, $b:ty: $($field:ident),+ $(,)?) => {
+        impl From<$a> for $b {
+            fn from(from: $a) -> Self {
+                Self { $($field: from.$field),+ }
+            }
         }
-    }
+
+        impl From<$b> for $a {
+            fn from(from: $b) -> Self {
+                Self { $($field: from.$field),+ }
+            }
+        }
+    };
 }
 
-impl From<coordinator::Account> for Account {
-    fn from(a: coordinator::Account) -> Self {
-        Self {
-            listed: a.listed,
-            stored: a.stored,
-            unchanged: a.unchanged,
-            skipped: a.skipped,
-            gone: a.gone,
-            failed_retryable: a.failed_retryable,
-            failed_permanent: a.failed_permanent,
-            removed: a.removed,
-            carried: a.carried,
-            bytes_read: a.bytes_read,
-            bytes_stored: a.bytes_stored,
-            requests: a.requests,
-        }
-    }
-}
+same_fields!(
+    Account, coordinator::Account:
+    listed, stored, unchanged, skipped, gone, failed_retryable, failed_permanent, removed, carried, bytes_read,
+    bytes_stored, requests,
+);
 
 #[cfg(test)]
 mod tests {
