@@ -1,11 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the build itself needs where it is missing: a C compiler, cmake for the TLS library, certificates.
+# Installs what the build itself needs where it is missing: a C compiler.
 set -euo pipefail
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
-command -v cmake >/dev/null || missing+=(cmake)
-command -v pkg-config >/dev/null || missing+=(pkg-config)
 if ((${#missing[@]})); then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
