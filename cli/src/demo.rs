@@ -21,7 +21,7 @@ use crate::{
     error::CliError,
     follow,
     local::{LocalCluster, LocalOptions},
-    output::{self, Format},
+    output::{self, Format, note},
 };
 use nodes::NodeProcesses;
 use report::{Change, Report, RunFigures};
@@ -203,5 +203,5 @@ fn clock() -> Instant {
 }
 
 fn step(text: &str) {
-    eprintln!("{} {text}", output::BULLET);
+    note!("{} {text}", output::BULLET);
 }

@@ -7,7 +7,11 @@ use holdfast_proto::coordinator::{GetRunRequest, Job};
 use holdfast_runtime::Exit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::{client::Operator, error::CliError, output};
+use crate::{
+    client::Operator,
+    error::CliError,
+    output::{self, note},
+};
 
 /// How often the coordinator is asked.
 const POLL_EVERY: Duration = Duration::from_millis(300);
@@ -98,7 +102,7 @@ impl Progress {
             }
             None if self.started.elapsed() >= self.last_line.get() + LINE_EVERY => {
                 self.last_line.set(self.started.elapsed());
-                eprintln!("{line}");
+                note!("{line}");
             }
             None => {}
         }

@@ -1,8 +1,6 @@
 //! The `holdfast` binary: every role, all roles in one, and the operator's commands.
 //!
 //! This file is the boot sequence; `commands/` has one file per command.
-// Data goes to stdout and everything else to stderr: a command line prints.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod client;
 mod commands;
@@ -15,13 +13,18 @@ mod output;
 use clap::Parser as _;
 use holdfast_runtime::Exit;
 
+/// Buffers of a megabyte come and go on every node and worker; the system's allocator gives each back to the kernel and
+/// faults it in again (a quarter of a storage node's ingest).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     let arguments = commands::Arguments::parse();
     holdfast_runtime::install_crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start the async runtime: {error}");
+            output::note!("error: cannot start the async runtime: {error}");
             return Exit::Failed.into();
         }
     };
@@ -31,7 +34,7 @@ fn main() -> std::process::ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error}");
+            output::note!("error: {error}");
             error.exit().into()
         }
     }

@@ -7,6 +7,29 @@ use serde::Serialize;
 
 use crate::error::CliError;
 
+/// Prints a line of data to stdout, like `println!`, except that a reader who has gone away (`| head`) is no defect of ours.
+macro_rules! say {
+    () => { $crate::output::data(format_args!("")) };
+    ($($text:tt)*) => { $crate::output::data(format_args!($($text)*)) };
+}
+
+/// Prints a line about the work to stderr, like `eprintln!`, with the same exception.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::aside(format_args!($($text)*)) };
+}
+
+pub(crate) use {note, say};
+
+/// Prints one line to stdout: use [`say!`].
+pub fn data(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints one line to stderr: use [`note!`].
+pub fn aside(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// What stands before each step that a long command announces.
 pub const BULLET: &str = "\u{2022}";
 
@@ -26,8 +49,7 @@ impl Format {
             Self::Text => text(document),
             Self::Json => {
                 let json = serde_json::to_string_pretty(document).map_err(CliError::failed)?;
-                // A closed pipe (`| head`) is not an error of ours.
-                let _ = writeln!(std::io::stdout(), "{json}");
+                say!("{json}");
             }
         }
         Ok(())
@@ -53,7 +75,7 @@ impl Table {
     /// Prints it, or a sentence when it has no rows.
     pub fn print(&self, when_empty: &str) {
         if self.rows.len() == 1 {
-            println!("{when_empty}");
+            say!("{when_empty}");
             return;
         }
         let columns = self.rows[0].len();
@@ -62,7 +84,7 @@ impl Table {
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
             let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+            say!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
     }
 }
@@ -103,12 +125,23 @@ pub fn seconds(seconds: u64) -> String {
     }
 }
 
-/// An account on one line: only what is not zero.
-pub fn account(account: &Account) -> String {
+/// A number of things: `1 job`, `2 jobs`.
+pub fn count(n: usize, thing: &str) -> String {
+    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
+}
+
+/// An account on one line: only what is not zero. The kind of the job decides what `stored` and `skipped` are called.
+pub fn account(account: &Account, kind: &str) -> String {
+    let (stored, skipped) = match kind {
+        "restore" => ("restored", "there already"),
+        "export" => ("written", "skipped"),
+        "verify" => ("proved", "outside the sample"),
+        _ => ("stored", "skipped"),
+    };
     let parts = [
-        ("stored", account.stored),
+        (stored, account.stored),
         ("unchanged", account.unchanged),
-        ("skipped", account.skipped),
+        (skipped, account.skipped),
         ("gone", account.gone),
         ("failed, will be tried again", account.failed_retryable),
         ("failed for good", account.failed_permanent),
@@ -133,8 +166,10 @@ mod tests {
 
     #[test]
     fn an_account_shows_only_what_happened() {
-        let shown = account(&Account { stored: 3, removed: 1, ..Account::default() });
-        assert_eq!(shown, "3 stored, 1 removed");
-        assert_eq!(account(&Account::default()), "nothing to do");
+        let happened = Account { stored: 3, skipped: 2, removed: 1, ..Account::default() };
+        assert_eq!(account(&happened, "backup"), "3 stored, 2 skipped, 1 removed");
+        assert_eq!(account(&happened, "restore"), "3 restored, 2 there already, 1 removed");
+        assert_eq!(account(&happened, "verify"), "3 proved, 2 outside the sample, 1 removed");
+        assert_eq!(account(&Account::default(), "backup"), "nothing to do");
     }
 }

@@ -34,11 +34,12 @@ pub(crate) async fn recover(core: &Core, leadership: &Leadership) -> Result<usiz
     for (job, outcome) in pending.iter().zip(futures::future::join_all(under_way).await) {
         match outcome {
             Ok(()) => decided += 1,
-            // Asked again in the next step.
-            Err(Error::Storage(error)) if error.is_retryable() => {
+            Err(error @ Error::TermLost { .. }) => return Err(error),
+            // Asked again, after the others: commits whose owners are away must not keep those that can be decided.
+            Err(error) => {
                 tracing::warn!(job = %job.id, %error, "the outcome of a commit is not known yet");
+                core.catalog.put_off_recovery(leadership, job).await?;
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(decided)

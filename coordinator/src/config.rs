@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// Everything a coordinator is told.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Everything a coordinator is told. No `Debug`: the addresses of catalog, broker and Redis may hold a password.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CoordinatorOptions {
     /// The cluster's name: certificates of another cluster are refused.
@@ -76,12 +76,15 @@ pub struct CoordinatorOptions {
 }
 
 /// Where jobs are published.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct QueueOptions {
     /// `amqp://…` of RabbitMQ. Default: in-process, which needs the workers in the same process.
     #[serde(default)]
     pub amqp_url: Option<String>,
+    /// A file with the broker's password, read anew for each connection. Default: the password of the URL.
+    #[serde(default)]
+    pub amqp_password_file: Option<PathBuf>,
 }
 
 /// A named group of sites, and how many copies it keeps.

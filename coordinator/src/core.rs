@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use holdfast_job_queue::JobPublisher;
@@ -38,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) graph: GraphAccess,
     pub(crate) leader: Leader,
     pub(crate) layout: Mutex<Option<Arc<Layout>>>,
+    pub(crate) catalog_answers: AtomicBool,
 }
 
 /// What a session token is made for.

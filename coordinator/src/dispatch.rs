@@ -1,12 +1,14 @@
 //! Publishes hints of due jobs, and again of what nobody claimed.
 //!
-//! The mark `published_at` is set in a deciding transaction before the hint is sent, and taken back when the queue returns
+//! The mark `published_at` is set in a deciding transaction before the hint is sent, and taken back when the queue refuses
 //! it: a crash between the two costs one `republish-after`, never a job.
 
 use std::time::Duration;
 
 use holdfast_job_queue::{JobHint, JobPublisher, Published, QueueName};
 use holdfast_model::{JobClass, JobId};
+use holdfast_runtime::trace_context;
+use tracing::Instrument as _;
 
 use crate::{
     catalog::{Catalog, Columns as _, term::Leadership},
@@ -46,25 +48,50 @@ pub async fn dispatch(
         if room == 0 {
             continue;
         }
-        for due in mark(catalog, leadership, *class, room, options.republish_after).await? {
-            match queue.publish(&name, &JobHint::new(due.job, due.traceparent.clone())).await {
-                Ok(Published::Confirmed) => {
-                    metrics::published("confirmed");
-                    published += 1;
-                }
-                Ok(Published::Returned) => {
-                    metrics::published("returned");
-                    unmark(catalog, leadership, &due).await?;
-                }
-                Err(error) => {
-                    metrics::published("failed");
-                    unmark(catalog, leadership, &due).await?;
-                    return Err(error.into());
-                }
+        let marked = mark(catalog, leadership, *class, room, options.republish_after).await?;
+        let (sent, outcome) = publish(queue, &name, &marked).await;
+        published += sent;
+        // What follows the first refusal would be refused too, and must not wait as if it had been published.
+        unmark(catalog, leadership, marked.get(sent..).unwrap_or_default()).await?;
+        outcome?;
+    }
+    Ok(published)
+}
+
+/// Publishes until the queue refuses one; says how many it has taken.
+async fn publish(queue: &dyn JobPublisher, name: &QueueName, marked: &[Due]) -> (usize, Result<(), Error>) {
+    for (sent, due) in marked.iter().enumerate() {
+        let span = tracing::info_span!("dispatch", job = %due.job, trace_id = tracing::field::Empty);
+        trace_context::set_parent(&span, &due.traceparent);
+        match publish_one(queue, name, due).instrument(span).await {
+            Ok(Published::Confirmed) => metrics::published("confirmed"),
+            Ok(Published::Returned) => {
+                metrics::published("returned");
+                return (sent, Ok(()));
+            }
+            Err(error) => {
+                metrics::published("failed");
+                return (sent, Err(error.into()));
             }
         }
     }
-    Ok(published)
+    (marked.len(), Ok(()))
+}
+
+async fn publish_one(
+    queue: &dyn JobPublisher,
+    name: &QueueName,
+    due: &Due,
+) -> Result<Published, holdfast_job_queue::QueueError> {
+    let here = trace_context::inject();
+    // Without a tracer in this process the job's own trace goes on.
+    let traceparent = if here.is_empty() { due.traceparent.clone() } else { here };
+    let outcome = queue.publish(name, &JobHint::new(due.job, traceparent)).await?;
+    match outcome {
+        Published::Confirmed => tracing::info!(queue = %name, "job dispatched"),
+        Published::Returned => tracing::debug!(queue = %name, "nobody consumes: the hint came back"),
+    }
+    Ok(outcome)
 }
 
 /// Picks due jobs, one of each tenant in turn, and marks them published.
@@ -104,10 +131,16 @@ async fn mark(
     })
 }
 
-async fn unmark(catalog: &Catalog, leadership: &Leadership, due: &Due) -> Result<(), Error> {
+async fn unmark(catalog: &Catalog, leadership: &Leadership, refused: &[Due]) -> Result<(), Error> {
+    if refused.is_empty() {
+        return Ok(());
+    }
     crate::catalog::write!(catalog, leadership, tx => {
-        let sql = "UPDATE jobs SET published_at_ms = 0 WHERE job_id = $1 AND state = 'queued' AND published_at_ms = $2";
-        sqlx::query(sql).bind(due.job.to_string()).bind(due.marked_at_ms).execute(tx.on()).await?;
+        for due in refused {
+            let sql = "UPDATE jobs SET published_at_ms = 0 \
+                       WHERE job_id = $1 AND state = 'queued' AND published_at_ms = $2";
+            sqlx::query(sql).bind(due.job.to_string()).bind(due.marked_at_ms).execute(tx.on()).await?;
+        }
         Ok(())
     })
 }

@@ -16,6 +16,7 @@ pub mod job;
 mod layout_push;
 mod leadership;
 mod metrics;
+mod readiness;
 pub mod service;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
@@ -80,7 +81,9 @@ pub async fn connect_queue(options: &CoordinatorOptions) -> Result<Arc<dyn JobPu
         option: "queue.amqp-url",
         problem: "a coordinator without workers in its process needs RabbitMQ: set it",
     })?;
-    Ok(Arc::new(RabbitPublisher::connect(RabbitOptions::new(url)).await?))
+    let password_file = options.queue.amqp_password_file.clone();
+    let rabbit = RabbitOptions { password_file, ..RabbitOptions::new(url) };
+    Ok(Arc::new(RabbitPublisher::connect(rabbit).await?))
 }
 
 /// Runs a coordinator until shutdown.
@@ -99,7 +102,10 @@ pub async fn start(
     let ready = ReadyFlag::new();
     let name = &core.options.name;
     let admin_addr = match &core.options.admin_listen {
-        Some(listen) => Some(Admin::serve(listen, name, ready.probe(), &background, shutdown.child()).await?),
+        Some(listen) => {
+            let probe = readiness::probe(&core, &ready);
+            Some(Admin::serve(listen, name, probe, &background, shutdown.child()).await?)
+        }
         None => None,
     };
     leadership::step(&core).await?;
@@ -139,16 +145,8 @@ async fn open(options: CoordinatorOptions, parts: Parts) -> Result<Core, Error> 
     let path = &options.signing_key_file;
     let der = std::fs::read(path).map_err(|source| Error::File { path: path.clone(), source })?;
     let signer = Signer::from_pkcs8(&der)?;
-    let catalog = Catalog::open(&options.catalog_url()?).await?;
-    let limits = QuotaLimits::default();
-    let ledger: Arc<dyn QuotaLedger> = match &options.redis_url {
-        Some(url) => {
-            let ledger =
-                RedisLedger::connect(url, limits, &options.name, clock.clone(), random.clone()).await;
-            Arc::new(ledger.map_err(|error| Error::Ledger(Box::new(error)))?)
-        }
-        None => Arc::new(LocalLedger::new(limits, clock.clone())),
-    };
+    let (catalog, ledger) = open_catalog_and_ledger(&options, &clock, &random).await?;
+    refuse_a_wrong_key(&catalog, &*keys).await?;
     // Commit recovery asks again by itself; an operator waits no longer than this.
     let storage_options =
         StorageClientOptions { retry_for: STORAGE_RETRY_FOR, ..StorageClientOptions::default() };
@@ -157,6 +155,7 @@ async fn open(options: CoordinatorOptions, parts: Parts) -> Result<Core, Error> 
         graph: graph_access::GraphAccess::new(keys.clone(), ledger, clock.clone(), random.clone()),
         leader: Leader::new(&options.name, &*random),
         layout: std::sync::Mutex::new(None),
+        catalog_answers: std::sync::atomic::AtomicBool::new(true),
         options,
         clock,
         random,
@@ -165,6 +164,38 @@ async fn open(options: CoordinatorOptions, parts: Parts) -> Result<Core, Error> 
         signer,
         queue,
     })
+}
+
+/// A key file that does not open what the catalog holds is refused before anything is done with it: two key files mixed in
+/// one catalog could never be told apart again.
+async fn refuse_a_wrong_key(catalog: &Catalog, keys: &dyn KeyProvider) -> Result<(), Error> {
+    for tenant in catalog.tenants().await? {
+        keys.unwrap_tenant_keys(tenant.id, &tenant.wrapped_keys).await?;
+    }
+    Ok(())
+}
+
+/// The ledger is connected first: a catalog that is made by this start tells it that nobody has called Microsoft yet, and a
+/// start that fails in between would never say so again.
+async fn open_catalog_and_ledger(
+    options: &CoordinatorOptions,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<(Catalog, Arc<dyn QuotaLedger>), Error> {
+    let (url, limits) = (options.catalog_url()?, QuotaLimits::default());
+    let Some(redis_url) = &options.redis_url else {
+        return Ok((Catalog::open(&url).await?, Arc::new(LocalLedger::new(limits, clock.clone()))));
+    };
+    let failed = |error| Error::Ledger(Box::new(error));
+    let connected = RedisLedger::connect(redis_url, limits, &options.name, clock.clone(), random.clone());
+    let ledger = connected.await.map_err(failed)?;
+    let catalog = Catalog::open(&url).await?;
+    if catalog.is_new()
+        && let Err(error) = ledger.declare_fresh().await
+    {
+        tracing::warn!(error = explained(&error), "the first backups wait until one quota window has passed");
+    }
+    Ok((catalog, Arc::new(ledger)))
 }
 
 fn spawn_loops(core: &Arc<Core>, background: &Background) {
@@ -179,6 +210,11 @@ fn spawn_loops(core: &Arc<Core>, background: &Background) {
                 Step::Idle
             }))
         }
+    });
+    let watching = core.clone();
+    background.spawn_loop("catalog watch", readiness::LOOK_EVERY, move || {
+        let core = watching.clone();
+        async move { Ok::<_, std::convert::Infallible>(readiness::step(&core).await) }
     });
     let every = Duration::from_millis(options.dispatch_interval_millis.max(10));
     deciding(core, background, "dispatch", every, |core, leadership| async move {

@@ -27,6 +27,11 @@ pub(crate) fn commit_recovered(outcome: &'static str) {
     counter!("holdfast_coordinator_commits_recovered_total", "outcome" => outcome).increment(1);
 }
 
+/// A transaction is tried again because another came first.
+pub(crate) fn race_lost() {
+    counter!("holdfast_coordinator_transactions_retried_total").increment(1);
+}
+
 /// Whether this coordinator leads.
 pub(crate) fn leads(leads: bool) {
     gauge!("holdfast_coordinator_leads").set(if leads { 1.0 } else { 0.0 });

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -70,8 +70,8 @@ pub(crate) struct Inner {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub requests: AtomicU64,
-    /// Set once Microsoft has refused to list attachments with their content ids.
-    pub plain_attachments: AtomicBool,
+    /// The properties that attachments are listed with; none until one list has shown which Microsoft takes.
+    pub attachment_fields: tokio::sync::Mutex<Option<&'static str>>,
 }
 
 impl GraphClient {
@@ -91,9 +91,9 @@ impl GraphClient {
         }
         let http = http_client(&options.user_agent)?;
         let requests = AtomicU64::new(0);
-        let plain_attachments = AtomicBool::new(false);
+        let attachment_fields = tokio::sync::Mutex::new(None);
         let inner =
-            Inner { options, base, http, tokens, ledger, class, clock, random, requests, plain_attachments };
+            Inner { options, base, http, tokens, ledger, class, clock, random, requests, attachment_fields };
         Ok(Self { inner: Arc::new(inner) })
     }
 

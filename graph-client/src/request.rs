@@ -15,7 +15,7 @@ use crate::{
     Scope, Shortage,
     body::read_bounded,
     error::{Operation, classify},
-    json::{FromObject, read_page},
+    json::{FromObject, read_object, read_page},
     metrics,
     retry_after::retry_after,
 };
@@ -51,6 +51,9 @@ const FRESH_404_ATTEMPTS: u32 = 4;
 /// A GET of one item that answers 400 is believed at this attempt.
 const BAD_ITEM_ATTEMPTS: u32 = 2;
 
+/// A GET whose answer cannot be read is given up at this attempt.
+const MALFORMED_ATTEMPTS: u32 = 4;
+
 /// Whether a call may be repeated when its outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -75,6 +78,8 @@ pub(crate) struct Call {
     bearer: Bearer,
     /// It concerns something created a moment ago, which Microsoft may not find yet.
     is_fresh: bool,
+    /// A 400 is an answer to what was asked: it is not repeated.
+    is_probe: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +103,7 @@ impl Call {
             range: None,
             bearer: Bearer::Send,
             is_fresh: false,
+            is_probe: false,
         }
     }
 
@@ -130,6 +136,11 @@ impl Call {
     /// Believes a 404 only at [`FRESH_404_ATTEMPTS`].
     pub fn on_fresh(self) -> Self {
         Self { is_fresh: true, ..self }
+    }
+
+    /// Believes a 400 at once.
+    pub fn probing(self) -> Self {
+        Self { is_probe: true, ..self }
     }
 
     /// Ids that survive moves. Must go with every page of a round.
@@ -174,8 +185,38 @@ impl GraphClient {
         call: Call,
         what: &'static str,
     ) -> Result<Page<T>, GraphError> {
-        let reply = self.send(call).await?;
-        read_page(&reply.body, what)
+        self.read(call, |body| read_page(body, what)).await
+    }
+
+    /// One object.
+    pub(crate) async fn object<T: FromObject>(
+        &self,
+        call: Call,
+        what: &'static str,
+    ) -> Result<T, GraphError> {
+        self.read(call, |body| read_object(body, what)).await
+    }
+
+    /// Sends and reads; what cannot be read was cut or mangled on its way and is asked for again.
+    async fn read<T>(
+        &self,
+        call: Call,
+        read: impl Fn(&Bytes) -> Result<T, GraphError>,
+    ) -> Result<T, GraphError> {
+        let mut made = 0;
+        loop {
+            made += 1;
+            let reply = self.send(call.clone()).await?;
+            match read(&reply.body) {
+                Err(error @ GraphError::Malformed { .. })
+                    if call.method == Method::GET && made < MALFORMED_ATTEMPTS =>
+                {
+                    tracing::debug!(attempt = made, code = error.code(), "trying again");
+                    tokio::time::sleep(backoff(made, &*self.inner.random)).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Sends and reads the whole answer.
@@ -423,7 +464,7 @@ impl Call {
         match (status.class, status.status) {
             (ErrorClass::Gone, 404) if self.is_fresh => made < FRESH_404_ATTEMPTS,
             (ErrorClass::Gone, 404) if is_get && status.is_empty => made < SPURIOUS_404_ATTEMPTS,
-            (ErrorClass::SkipItem, 400) if is_get => made < BAD_ITEM_ATTEMPTS,
+            (ErrorClass::SkipItem, 400) if is_get && !self.is_probe => made < BAD_ITEM_ATTEMPTS,
             _ => false,
         }
     }

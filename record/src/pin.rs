@@ -26,6 +26,8 @@ pub const MAX_PIN_BYTES: usize = fixed_len() + MAX_SEALED_ROOT_BYTES;
 
 const MAGIC: &[u8; 8] = b"HFPINPIN";
 const HAS_PREVIOUS: u16 = 1;
+/// Behind the fixed fields come the length of the sealed root, 2, and the CRC, 4.
+const SEALED_LEN_FROM_END: usize = 6;
 
 /// A committed snapshot as storage knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +107,17 @@ impl Pin {
             return Err(Error::Trailing { what });
         }
         Ok(pin)
+    }
+
+    /// Reads the pin that starts `bytes`, and says how long it is: what follows it is ignored.
+    pub fn decode_first(bytes: &[u8]) -> Result<(Self, usize), Error> {
+        let mut cursor = Cursor::new("pin", bytes);
+        cursor.magic_and_version(MAGIC)?;
+        let mut cursor = Cursor::new("pin", bytes);
+        cursor.take(fixed_len() - SEALED_LEN_FROM_END)?;
+        let len = fixed_len() + usize::from(cursor.u16()?);
+        let whole = Cursor::new("pin", bytes).take(len)?;
+        Ok((Self::decode(whole)?, len))
     }
 
     /// The name of these bytes.

@@ -144,7 +144,7 @@ impl FooterEntry {
 pub struct Footer {
     /// The segment it closes.
     pub segment: [u8; 16],
-    /// BLAKE3 over everything before the footer.
+    /// BLAKE3 over the superblock and the headers of all records in order: each header names the hash of its ciphertext.
     pub segment_hash: [u8; 32],
     /// One per record, in the order of [`FooterEntry::order`].
     pub entries: Vec<FooterEntry>,

@@ -34,7 +34,7 @@ use tower::{
     Layer, Service,
     layer::util::{Identity as NoLayer, Stack},
 };
-use tracing::{Instrument, Span, field, info_span, warn};
+use tracing::{Instrument, Span, debug, field, info_span, warn};
 
 use crate::{
     IdentityError, PeerIdentity, Shutdown, install_crypto, metrics, trace_context, verifier::RoleVerifier,
@@ -293,7 +293,13 @@ where
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         let mut service = ready;
-        Box::pin(async move { service.call(request).await }.instrument(span))
+        Box::pin(
+            async move {
+                debug!("call taken");
+                service.call(request).await
+            }
+            .instrument(span),
+        )
     }
 }
 

@@ -173,10 +173,11 @@ impl StorageClient {
             layout: Some(layout.into()),
         };
         let limit = self.context.options.request_timeout.0;
-        let answers = self.ask_all(layout, |node| {
+        let answers = self.ask_all(layout, |context, node| {
             let request = request.clone();
             async move {
-                self.context.call(node, limit, |mut rpc| async move { rpc.apply_layout(request).await }).await
+                let ask = |mut rpc: crate::nodes::Rpc| async move { rpc.apply_layout(request).await };
+                context.call(&node, limit, ask).await
             }
         });
         let read = |answer: storage::ApplyLayoutResponse| AppliedLayout {
@@ -190,11 +191,11 @@ impl StorageClient {
     /// Asks every node of a layout for its status, each bounded by the status timeout.
     pub async fn status(&self, layout: &Layout) -> Vec<(LayoutNode, Result<NodeStatus, StoreError>)> {
         let limit = self.context.options.status_timeout.0;
-        let answers = self.ask_all(layout, |node| async move {
+        let answers = self.ask_all(layout, |context, node| async move {
             let ask = |mut rpc: crate::nodes::Rpc| async move { rpc.status(storage::StatusRequest {}).await };
-            self.context.call(node, limit, ask).await
+            context.call(&node, limit, ask).await
         });
-        answers.await.into_iter().map(|(node, answer)| (node.clone(), answer.map(read_status))).collect()
+        answers.await.into_iter().map(|(node, answer)| (node, answer.map(read_status))).collect()
     }
 
     /// Exchanges versions with the node at an address.
@@ -237,18 +238,21 @@ impl StorageClient {
     }
 
     /// Asks all nodes of a layout in parallel; answers come in the layout's order.
-    async fn ask_all<'a, T, F>(
+    ///
+    /// Each call owns what it needs: with borrowed nodes the compiler cannot tell that the future may change threads.
+    async fn ask_all<T, F>(
         &self,
-        layout: &'a Layout,
-        ask: impl Fn(&'a LayoutNode) -> F,
-    ) -> Vec<(&'a LayoutNode, Result<T, StoreError>)>
+        layout: &Layout,
+        ask: impl Fn(Arc<Context>, LayoutNode) -> F,
+    ) -> Vec<(LayoutNode, Result<T, StoreError>)>
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        let calls = layout.nodes.iter().map(|node| {
-            let call = ask(node);
-            async move { (node.id, (node, call.await.map_err(StoreError::from))) }
-        });
+        let mut calls = Vec::with_capacity(layout.nodes.len());
+        for node in layout.nodes.clone() {
+            let call = ask(self.context.clone(), node.clone());
+            calls.push(async move { (node.id, (node, call.await.map_err(StoreError::from))) });
+        }
         let answers: BTreeMap<_, _> = stream::iter(calls).buffer_unordered(NODES_AT_ONCE).collect().await;
         answers.into_values().collect()
     }

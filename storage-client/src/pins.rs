@@ -63,10 +63,11 @@ pub struct PinsView {
     /// Pins by ascending sequence, with the owners that showed them. When a majority answered: only those that a majority
     /// holds. Otherwise: every pin shown, committed or not.
     pub pins: Vec<(Pin, usize)>,
-    /// Pins of which it cannot be told: fewer than a majority showed them, and the silent owners could make it one. Empty
-    /// when no majority answered.
+    /// Pins of which it cannot be told: fewer than a majority showed them, and owners that are silent, or that may have lost
+    /// their state since, could make it one. Empty when no majority answered.
     pub undecided: Vec<(Pin, usize)>,
-    /// Whether a majority of owners answered, so that no committed pin is missing.
+    /// Whether a majority of owners answered, so that no committed pin is missing. An owner that knows nothing of a space
+    /// that others know has not answered.
     pub majority_answered: bool,
     /// The highest fence any owner has seen.
     pub highest_fence: Fence,
@@ -252,22 +253,44 @@ pub(crate) async fn read_pins(
     Ok(view(space, workload, tally.accepted))
 }
 
+/// One owner's answer, as far as it can be believed.
+struct Shown {
+    pins: BTreeMap<(Sequence, PinHash), Pin>,
+    highest_fence: Fence,
+    has_checkpoint: bool,
+}
+
+impl Shown {
+    /// An owner that knows nothing at all: it never took part, or it lost its state.
+    fn is_blank(&self) -> bool {
+        self.pins.is_empty() && !self.has_checkpoint && self.highest_fence == Fence::default()
+    }
+
+    /// Whether this owner can be believed not to have stored a pin.
+    ///
+    /// State is lost as a whole. So an owner that shows an earlier pin never had this one, while one whose pins all are
+    /// later may have lost it, or was asked for the newest only. One without pins counts when it has decided against the
+    /// pin's fence.
+    fn denies(&self, sequence: Sequence, hash: PinHash, pin: &Pin) -> bool {
+        if self.pins.contains_key(&(sequence, hash)) {
+            return false;
+        }
+        match self.pins.first_key_value() {
+            Some(((oldest, _), _)) => *oldest <= sequence,
+            None => self.highest_fence > pin.fence,
+        }
+    }
+}
+
 fn view(space: &PinSpace, workload: Workload, answers: Vec<(NodeId, storage::ReadPinsResponse)>) -> PinsView {
-    let majority_answered = answers.len() >= space.majority;
-    let silent = space.owners.len() - answers.len();
     let highest_fence = highest(answers.iter().map(|(_, answer)| answer.highest_fence));
-    let mut copies: BTreeMap<(Sequence, PinHash), (Pin, usize)> = BTreeMap::new();
     let mut checkpoint: Option<(Fence, u64, Bytes)> = None;
+    let mut owners = Vec::with_capacity(answers.len());
     for (node, answer) in answers {
-        let mut shown = BTreeMap::new();
-        for bytes in answer.pins {
-            if let Some(pin) = read_pin(space, workload, node, bytes) {
-                shown.insert((pin.sequence, pin.hash()), pin);
-            }
-        }
-        for (key, pin) in shown {
-            copies.entry(key).or_insert((pin, 0)).1 += 1;
-        }
+        let pins = answer.pins.into_iter().filter_map(|bytes| read_pin(space, workload, node, bytes));
+        let pins = pins.map(|pin| ((pin.sequence, pin.hash()), pin)).collect();
+        let fence = answer.highest_fence.map(Fence::from).unwrap_or_default();
+        owners.push(Shown { pins, highest_fence: fence, has_checkpoint: answer.checkpoint.is_some() });
         if let Some(found) = answer.checkpoint {
             let found = (found.fence.map(Fence::from).unwrap_or_default(), found.revision, found.body);
             if checkpoint.as_ref().is_none_or(|best| (best.0, best.1) < (found.0, found.1)) {
@@ -275,10 +298,23 @@ fn view(space: &PinSpace, workload: Workload, answers: Vec<(NodeId, storage::Rea
             }
         }
     }
-    let all = copies.into_values();
-    let (pins, rest): (Vec<_>, Vec<_>) =
-        all.partition(|(_, copies)| !majority_answered || *copies >= space.majority);
-    let undecided = rest.into_iter().filter(|(_, copies)| copies + silent >= space.majority).collect();
+    // Blank among owners that know something has not answered; blank everywhere, the space is new.
+    let n_blank = owners.iter().filter(|owner| owner.is_blank()).count();
+    let answered = if n_blank == owners.len() { n_blank } else { owners.len() - n_blank };
+    let majority_answered = answered >= space.majority;
+    let mut copies: BTreeMap<(Sequence, PinHash), (Pin, usize)> = BTreeMap::new();
+    for (key, pin) in owners.iter().flat_map(|owner| &owner.pins) {
+        copies.entry(*key).or_insert_with(|| (pin.clone(), 0)).1 += 1;
+    }
+    let (mut pins, mut undecided) = (Vec::new(), Vec::new());
+    for ((sequence, hash), (pin, copies)) in copies {
+        let denied = owners.iter().filter(|owner| owner.denies(sequence, hash, &pin)).count();
+        if !majority_answered || copies >= space.majority {
+            pins.push((pin, copies));
+        } else if space.owners.len() - denied >= space.majority {
+            undecided.push((pin, copies));
+        }
+    }
     PinsView { pins, undecided, majority_answered, highest_fence, checkpoint }
 }
 

@@ -29,6 +29,8 @@ use crate::{
 
 /// A group is closed early when nothing more arrives for this long.
 const QUIET: Duration = Duration::from_millis(1);
+/// No group takes in more once it has this much.
+const GROUP_BYTES_MAX: u64 = 16 << 20;
 /// How often the thread wakes without work, to checkpoint the index.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// The index is checkpointed at least so often.
@@ -132,6 +134,13 @@ impl Committer {
         while stop.is_none() && group.bytes < self.group_bytes {
             let left = self.group_time.saturating_sub(self.clock.monotonic().saturating_sub(started));
             match work.recv_timeout(QUIET.min(left)) {
+                Ok(next) => stop = self.take(&mut group, next),
+                Err(_) => break,
+            }
+        }
+        // What waits already shares the sync: it would only wait for the next.
+        while stop.is_none() && group.bytes < GROUP_BYTES_MAX {
+            match work.try_recv() {
                 Ok(next) => stop = self.take(&mut group, next),
                 Err(_) => break,
             }

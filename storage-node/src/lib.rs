@@ -18,6 +18,7 @@ mod ownership;
 mod peer_client;
 mod peers;
 mod pin;
+mod pin_log;
 mod roles;
 pub mod segment;
 mod server;

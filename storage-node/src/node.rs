@@ -3,13 +3,17 @@
 //! Invariant: an answer about a replica says what that replica itself has synced, never what is hoped for. Sessions and job
 //! checkpoints are in `session.rs`, pins in `pin.rs`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use holdfast_model::{
-    ChunkId, Clock, Layout, LayoutNode, NodeId, PartitionId, Random, RecordKey, SessionClaims, SessionId,
-    SiteName, Verb,
+    ChunkId, Clock, Fence, Layout, LayoutNode, Millis, NodeId, PartitionId, Random, RecordKey, SessionClaims,
+    SessionId, SiteName, Verb,
 };
 use holdfast_proto::{convert::Ticket, storage::SessionToken};
 use holdfast_record::SealedRecord;
@@ -20,7 +24,8 @@ use crate::{
     metrics,
     ownership::DataFolder,
     peers::{PeerCall, PeerError, Presence, ReplicaOutcome, ReplicaPut},
-    segment::SegmentIdentity,
+    pin_log::PinLog,
+    segment::{SegmentIdentity, WriterSetup},
     state::{Authority, PinSpace, State},
     store::blocking,
 };
@@ -106,7 +111,10 @@ pub struct Node {
     pub(crate) id: NodeId,
     pub(crate) site: SiteName,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The wall clock and the monotonic one when the node started.
+    started: (Millis, Duration),
     pub(crate) state: Arc<State>,
+    pub(crate) pin_log: Mutex<PinLog>,
     store: Arc<Store>,
     peers: Arc<dyn Peers>,
 }
@@ -125,6 +133,14 @@ impl Node {
             disk: folder.disk_id,
             generation: state.authority().generation.0,
         };
+        let pin_setup = WriterSetup {
+            disk: setup.disk.clone(),
+            dir: folder.segments.clone(),
+            identity,
+            target_bytes: options.segment_target.bytes(),
+            random: setup.random.clone(),
+        };
+        let pin_log = Mutex::new(PinLog::open(pin_setup, &state)?);
         let store_options = StoreOptions {
             disk: setup.disk,
             clock: setup.clock.clone(),
@@ -140,8 +156,10 @@ impl Node {
         Ok(Self {
             id: NodeId(options.node_id),
             site: SiteName(options.site.clone()),
+            started: (setup.clock.now_ms(), setup.clock.monotonic()),
             clock: setup.clock,
             state,
+            pin_log,
             store,
             peers: setup.peers,
         })
@@ -177,6 +195,13 @@ impl Node {
         &self.store
     }
 
+    /// The time that leases end by: a wall clock that jumps while the node runs ends no session and keeps none.
+    pub(crate) fn lease_now_ms(&self) -> Millis {
+        let (wall_ms, monotonic) = self.started;
+        let since = self.clock.monotonic().saturating_sub(monotonic).as_millis();
+        wall_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
     // === Who may do what ===
 
     /// Checks what a token allows now: a stream is checked again at each message.
@@ -194,8 +219,14 @@ impl Node {
         if verb == Verb::Read { Ok(()) } else { self.check_numbers(caller) }
     }
 
+    /// The lowest fence that may still write: the highest seen, and never of an older generation than the node's.
+    pub(crate) fn fence_floor(&self, space: &PinSpace) -> Fence {
+        let generation = self.state.authority().generation;
+        self.state.highest_fence(space).max(Fence { generation, attempt: 0 })
+    }
+
     fn check_numbers(&self, caller: &Caller) -> Result<(), Error> {
-        let highest = self.state.highest_fence(&caller.space());
+        let highest = self.fence_floor(&caller.space());
         if caller.claims.fence < highest {
             return Err(Error::Fenced { offered: caller.claims.fence, highest });
         }

@@ -1,7 +1,9 @@
 //! Pins: what commits a snapshot on this owner.
 //!
-//! Invariant: at most one pin per (resource, workload, sequence), stored with its fence in one durable commit before the
-//! answer, and never one whose fence is below the highest seen.
+//! Invariant: at most one pin per (resource, workload, sequence), stored with its fence in one durable commit and in a
+//! pin segment before the answer, and never one whose fence is below the highest seen.
+
+use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use holdfast_model::{Fence, Sequence};
@@ -11,6 +13,7 @@ use holdfast_record::{MAX_PIN_BYTES, Pin};
 use crate::{
     Caller, Error, Node, metrics,
     node::limit,
+    pin_log::PinLog,
     state::{Checkpoint, PinSpace},
 };
 
@@ -48,16 +51,20 @@ impl Node {
         let space = PinSpace { tenant: pin.tenant, resource: pin.resource, workload: pin.workload };
         self.check_pin_owner(&space)?;
         self.state.deciding(|| {
-            let highest = self.state.highest_fence(&space);
+            let highest = self.fence_floor(&space);
             if let Some(stored) = self.state.pin(&space, pin.sequence)? {
-                let outcome = if stored == *bytes { PinOutcome::Stored } else { PinOutcome::Conflict };
-                return Ok((outcome, highest));
+                if stored != *bytes {
+                    return Ok((PinOutcome::Conflict, highest));
+                }
+                self.pin_log().append_if_missing((space, pin.sequence), bytes)?;
+                return Ok((PinOutcome::Stored, highest));
             }
             if pin.fence < highest {
                 return Ok((PinOutcome::Fenced, highest));
             }
             self.check_epoch(pin.epoch)?;
             self.state.put_pin(&space, pin.sequence, pin.fence, bytes)?;
+            self.pin_log().append((space, pin.sequence), bytes)?;
             metrics::pins_stored();
             tracing::info!(
                 tenant = %pin.tenant, resource = %pin.resource, workload = %pin.workload, sequence = pin.sequence.0,
@@ -65,6 +72,10 @@ impl Node {
             );
             Ok((PinOutcome::Stored, self.state.highest_fence(&space)))
         })
+    }
+
+    fn pin_log(&self) -> MutexGuard<'_, PinLog> {
+        self.pin_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This owner's pins of the caller's resource; `newest` of them, 0 for all. Blocks on the disk.
@@ -86,7 +97,8 @@ impl Node {
     pub fn raise_fence(&self, space: &PinSpace, fence: Fence) -> Result<(Fence, Sequence), Error> {
         self.check_pin_owner(space)?;
         self.state.deciding(|| {
-            let highest = self.state.raise_fence(space, fence)?;
+            let floor = self.fence_floor(space);
+            let highest = if fence < floor { floor } else { self.state.raise_fence(space, fence)? };
             let newest = self.state.pins(space, 1)?;
             Ok((highest, newest.last().map_or(Sequence(0), |(sequence, _)| *sequence)))
         })

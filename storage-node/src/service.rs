@@ -31,7 +31,8 @@ use crate::{
 pub(crate) const MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Requests of one stream that are worked on at a time.
 const STREAM_REQUESTS_MAX: usize = 32;
-/// Bytes of put requests that are worked on at a time, over all streams.
+/// Bytes of requests that are worked on at a time, over all streams; puts and their copies from other owners each have as
+/// much. With one room for both, two nodes whose puts wait for each other's copies would leave none for these.
 const PUT_BYTES_MAX: usize = 128 << 20;
 /// Bytes of records in one frame, unless a single record is larger.
 const FRAME_BYTES: usize = 1 << 20;
@@ -45,6 +46,7 @@ pub struct Service {
     node: Arc<Node>,
     verifier: Arc<Verifier>,
     put_room: Arc<Semaphore>,
+    replicate_room: Arc<Semaphore>,
     shutdown: Shutdown,
 }
 
@@ -54,9 +56,11 @@ pub fn into_server(
     verifier: Verifier,
     shutdown: Shutdown,
 ) -> storage_node_server::StorageNodeServer<Service> {
-    let put_room = Arc::new(Semaphore::new(PUT_BYTES_MAX));
+    let room = || Arc::new(Semaphore::new(PUT_BYTES_MAX));
+    let (put_room, replicate_room) = (room(), room());
     let verifier = Arc::new(verifier);
-    storage_node_server::StorageNodeServer::new(Service { node, verifier, put_room, shutdown })
+    let service = Service { node, verifier, put_room, replicate_room, shutdown };
+    storage_node_server::StorageNodeServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
@@ -116,6 +120,7 @@ impl Service {
     /// taken is still answered, and then the caller is told.
     fn pipeline<Q, A, F>(
         &self,
+        room: &Arc<Semaphore>,
         requests: Streaming<Q>,
         records: fn(&Q) -> &[Bytes],
         work: impl Fn(Q) -> F + Send + Sync + 'static,
@@ -125,7 +130,7 @@ impl Service {
         A: Send + 'static,
         F: Future<Output = Result<A, Error>> + Send + 'static,
     {
-        let room = self.put_room.clone();
+        let room = room.clone();
         let (stopping, stopped) = (self.shutdown.clone(), self.shutdown.clone());
         let until_stopped = requests.take_until(async move { stopping.wait().await });
         let farewell = futures::stream::once(async move { stopped.is_triggered() })
@@ -230,7 +235,7 @@ impl storage_node_server::StorageNode for Service {
                 Ok(storage::HaveResponse { replicas: replicas.collect() })
             }
         };
-        Ok(Response::new(self.pipeline(request.into_inner(), |asked| &asked.ids, work)))
+        Ok(Response::new(self.pipeline(&self.put_room, request.into_inner(), |asked| &asked.ids, work)))
     }
 
     type PutStream = Answers<storage::PutResponse>;
@@ -254,7 +259,7 @@ impl storage_node_server::StorageNode for Service {
                 Ok(storage::PutResponse { replicas: replicas.collect() })
             }
         };
-        Ok(Response::new(self.pipeline(request.into_inner(), |asked| &asked.records, work)))
+        Ok(Response::new(self.pipeline(&self.put_room, request.into_inner(), |asked| &asked.records, work)))
     }
 
     type GetStream = Answers<storage::GetResponse>;
@@ -416,7 +421,8 @@ impl storage_node_server::StorageNode for Service {
                 Ok(storage::ReplicateResponse { outcomes: wire_outcomes(put.outcomes), reason: put.reason })
             }
         };
-        Ok(Response::new(self.pipeline(request.into_inner(), |asked| &asked.records, work)))
+        let requests = request.into_inner();
+        Ok(Response::new(self.pipeline(&self.replicate_room, requests, |asked| &asked.records, work)))
     }
 
     async fn have_local(

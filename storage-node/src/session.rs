@@ -38,7 +38,7 @@ impl Node {
         self.state.deciding(|| {
             // Again, now that no other decision can come in between.
             self.check(caller, Verb::Write)?;
-            let now = self.clock.now_ms();
+            let now = self.lease_now_ms();
             let open = self.state.session(id).filter(|session| session.lease_end_ms > now);
             if open.as_ref().is_some_and(|open| open.space != space || open.base != base) {
                 return Err(Error::SessionTaken);
@@ -68,7 +68,7 @@ impl Node {
     }
 
     fn lease_end(&self) -> u64 {
-        self.clock.now_ms() + u64::try_from(LEASE.as_millis()).expect("minutes")
+        self.lease_now_ms() + u64::try_from(LEASE.as_millis()).expect("minutes")
     }
 
     fn own_session(&self, caller: &Caller, id: SessionId) -> Result<Session, Error> {
@@ -76,7 +76,7 @@ impl Node {
         if session.space != caller.space() {
             return Err(Error::SessionTaken);
         }
-        if session.lease_end_ms <= self.clock.now_ms() { Err(Error::SessionUnknown) } else { Ok(session) }
+        if session.lease_end_ms <= self.lease_now_ms() { Err(Error::SessionUnknown) } else { Ok(session) }
     }
 
     /// Extends the lease. Blocks on the disk.
@@ -100,7 +100,7 @@ impl Node {
 
     pub(crate) fn end_lapsed_sessions(&self) -> Result<(), Error> {
         self.state.deciding(|| {
-            let lapsed = self.state.lapsed_sessions(self.clock.now_ms());
+            let lapsed = self.state.lapsed_sessions(self.lease_now_ms());
             if !lapsed.is_empty() {
                 tracing::info!(n_sessions = lapsed.len(), "sessions lapsed");
             }
@@ -129,7 +129,7 @@ impl Node {
         self.check_pin_owner(&space)?;
         self.state.deciding(|| {
             let fence = caller.claims.fence;
-            if fence < self.state.highest_fence(&space) {
+            if fence < self.fence_floor(&space) {
                 return Ok(false);
             }
             let open = self.own_session(caller, session)?;

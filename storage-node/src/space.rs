@@ -12,6 +12,9 @@ use std::{
 
 use crate::{disk::Disk, metrics};
 
+/// The file system is looked at after so many stored bytes.
+const MEASURE_EVERY_BYTES: u64 = 64 << 20;
+
 /// The room of one disk.
 pub struct Space {
     disk: Arc<dyn Disk>,
@@ -19,6 +22,7 @@ pub struct Space {
     capacity_bytes: u64,
     stop_percent: u64,
     used_bytes: AtomicU64,
+    unmeasured_bytes: AtomicU64,
     file_system_full: AtomicBool,
 }
 
@@ -31,13 +35,19 @@ impl Space {
             capacity_bytes,
             stop_percent: u64::from(stop_percent),
             used_bytes: AtomicU64::new(0),
+            unmeasured_bytes: AtomicU64::new(0),
             file_system_full: AtomicBool::new(false),
         }
     }
 
-    /// Counts stored bytes.
+    /// Counts stored bytes, and looks at the file system after many of them: housekeeping alone could come too late.
     pub fn add(&self, bytes: u64) {
         self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let unmeasured = self.unmeasured_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if unmeasured >= MEASURE_EVERY_BYTES {
+            self.unmeasured_bytes.store(0, Ordering::Relaxed);
+            self.refresh();
+        }
     }
 
     /// Bytes of records.

@@ -311,6 +311,36 @@ impl State {
         Ok(())
     }
 
+    /// Stores pins that were found elsewhere, with their fences.
+    pub fn put_pins(&self, pins: &[(PinSpace, Sequence, Fence, Bytes)]) -> Result<(), Error> {
+        self.commit(|write| {
+            let mut table = write.open_table(PINS)?;
+            for (space, sequence, fence, pin) in pins {
+                table.insert((&space.key(), sequence.0), &pin[..])?;
+                put_fence(write, space, *fence)?;
+            }
+            Ok(())
+        })?;
+        pins.iter().for_each(|(space, _, fence, _)| self.saw_fence(space, *fence));
+        Ok(())
+    }
+
+    /// Goes through all pins.
+    pub fn each_pin(
+        &self,
+        mut visit: impl FnMut(PinSpace, Sequence, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let table = read.open_table(PINS).map_err(Error::database)?;
+        for row in table.iter().map_err(Error::database)? {
+            let (key, pin) = row.map_err(Error::database)?;
+            let (space, sequence) = key.value();
+            let space = PinSpace::from_key(space).ok_or(Error::DamagedState("pin"))?;
+            visit(space, Sequence(sequence), pin.value())?;
+        }
+        Ok(())
+    }
+
     /// The newest pins of a space, oldest first; `0` for all.
     pub fn pins(&self, space: &PinSpace, newest: usize) -> Result<Vec<(Sequence, Bytes)>, Error> {
         let read = self.database.begin_read().map_err(Error::database)?;

@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     fs,
+    io::ErrorKind,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -229,7 +230,7 @@ impl Store {
         match self.reader.read(entry.location) {
             Ok(record) if record.key() == *key => Ok(Some(record.encode())),
             Ok(_) => self.set_aside(key, entry, "another record stands in its place").map(|()| None),
-            Err(error @ (Error::BadBytes { .. } | Error::Io { .. } | Error::DamagedState(_))) => {
+            Err(error) if says_damage(&error) => {
                 self.set_aside(key, entry, &error.to_string()).map(|()| None)
             }
             Err(error) => Err(error),
@@ -294,6 +295,18 @@ impl Drop for Store {
 }
 
 const STOPPED: &str = "the storage node is stopping";
+
+/// Whether a failed read tells something about the record. Too many open files, or no memory, does not.
+fn says_damage(error: &Error) -> bool {
+    match error {
+        Error::BadBytes { .. } | Error::DamagedState(_) => true,
+        Error::Io { source, .. } => {
+            matches!(source.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof)
+                || source.raw_os_error() == Some(nix::libc::EIO)
+        }
+        _ => false,
+    }
+}
 
 /// Runs something that waits for the disk.
 pub(crate) async fn blocking<T: Send + 'static>(

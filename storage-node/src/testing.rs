@@ -39,6 +39,14 @@ pub struct TestClock {
     ticks: AtomicU64,
 }
 
+impl TestClock {
+    /// Lets time go by, on both sides.
+    pub fn advance(&self, ms: u64) {
+        self.now_ms.fetch_add(ms, Ordering::Relaxed);
+        self.ticks.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
 impl Clock for TestClock {
     fn now_ms(&self) -> Millis {
         self.now_ms.load(Ordering::Relaxed)
@@ -54,12 +62,18 @@ impl Clock for TestClock {
 pub struct Faults {
     /// Syncs of segments fail.
     pub fail_segment_sync: AtomicBool,
+    /// Syncs of pin segments fail.
+    pub fail_pin_sync: AtomicBool,
     /// Writes to segments find the disk full.
     pub disk_full: AtomicBool,
     /// The file system says that it is this full.
     pub used_percent: AtomicU64,
     /// Syncs of segments so far.
     pub segment_syncs: AtomicU64,
+    /// Bytes written to segments so far.
+    pub segment_bytes: AtomicU64,
+    /// The process has too many files open.
+    pub no_files_left: AtomicBool,
 }
 
 pub struct FaultyDisk(pub Arc<Faults>);
@@ -68,12 +82,14 @@ struct FaultyFile {
     inner: Arc<dyn DiskFile>,
     faults: Arc<Faults>,
     is_segment: bool,
+    is_pins: bool,
 }
 
 impl FaultyDisk {
     fn wrap(&self, path: &Path, inner: io::Result<Arc<dyn DiskFile>>) -> io::Result<Arc<dyn DiskFile>> {
-        let is_segment = path.extension().is_some_and(|extension| extension == "seg");
-        Ok(Arc::new(FaultyFile { inner: inner?, faults: self.0.clone(), is_segment }))
+        let is_pins = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"pin-"));
+        let is_segment = !is_pins && path.extension().is_some_and(|extension| extension == "seg");
+        Ok(Arc::new(FaultyFile { inner: inner?, faults: self.0.clone(), is_segment, is_pins }))
     }
 }
 
@@ -87,6 +103,9 @@ impl Disk for FaultyDisk {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        if self.0.no_files_left.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(nix::libc::EMFILE));
+        }
         self.wrap(path, LocalDisk.open_read(path))
     }
 
@@ -111,6 +130,9 @@ impl DiskFile for FaultyFile {
             self.inner.write_all_at(&buffer[..buffer.len() / 2], offset)?;
             return Err(io::ErrorKind::StorageFull.into());
         }
+        if self.is_segment {
+            self.faults.segment_bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        }
         self.inner.write_all_at(buffer, offset)
     }
 
@@ -120,6 +142,9 @@ impl DiskFile for FaultyFile {
             if self.faults.fail_segment_sync.load(Ordering::Relaxed) {
                 return Err(io::Error::other("injected"));
             }
+        }
+        if self.is_pins && self.faults.fail_pin_sync.load(Ordering::Relaxed) {
+            return Err(io::Error::other("injected"));
         }
         self.inner.sync()
     }

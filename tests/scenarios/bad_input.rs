@@ -3,6 +3,13 @@
 use std::process::{Command, Output};
 
 use harness::{Cluster, ClusterOptions, process::binary, services::Services, sim};
+use holdfast_model::Role;
+use holdfast_proto::{
+    coordinator::{GetStatusRequest, operator_api_client::OperatorApiClient},
+    status::ErrorCode,
+    storage::{OpenSessionRequest, storage_node_client::StorageNodeClient},
+};
+use holdfast_runtime::grpc::Channels;
 
 fn one_clear_line(output: &Output, exit: i32, says: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -57,38 +64,80 @@ async fn what_the_operator_mistypes_gets_one_clear_line() {
     let tenant = sim::SimTenant::start(sim::options(2, 5, 500_000)).await;
     let options =
         ClusterOptions { coordinators: 1, workers: 1, nodes: vec!["a", "b"], ..ClusterOptions::default() };
-    let cluster = Cluster::start(folder.path(), &services, &options).await;
+    let mut cluster = Cluster::start(folder.path(), &services, &options).await;
     let url = tenant.url();
     let secret = folder.path().join("secret").to_string_lossy().into_owned();
-    let connect = |name: &str, text: &str| {
+    let connect = |name: &str, client: &str, text: &str| {
         std::fs::write(&secret, text).expect("write the secret");
-        let output = cluster.holdfast(&[
+        cluster.holdfast(&[
             "tenant",
             "connect",
             name,
             "--tenant-id",
             sim::MICROSOFT_TENANT,
             "--client-id",
-            sim::CLIENT_ID,
+            client,
             "--client-secret-file",
             &secret,
             "--graph-url",
             &url,
             "--login-url",
             &url,
-        ]);
-        output
+        ])
     };
 
-    one_clear_line(&connect("contoso", "not-the-secret"), 1, "secret");
+    one_clear_line(&connect("contoso", sim::CLIENT_ID, "not-the-secret"), 1, "secret");
+    one_clear_line(&connect("contoso", sim::POOR_CLIENT_ID, sim::CLIENT_SECRET), 1, "Mail.Read");
     let listed = cluster.holdfast(&["tenant", "list"]);
     assert!(!String::from_utf8_lossy(&listed.stdout).contains("contoso"), "nothing was stored");
 
-    let output = connect("contoso", sim::CLIENT_SECRET);
+    let output = connect("contoso", sim::CLIENT_ID, sim::CLIENT_SECRET);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     one_clear_line(&cluster.holdfast(&["backup", "fabrikam"]), 1, "fabrikam");
     one_clear_line(&cluster.holdfast(&["backup", "contoso", "--resource", "user:nobody@x"]), 1, "nobody@x");
     one_clear_line(&cluster.holdfast(&["backup", "contoso", "--resource", "nobody"]), 1, "user:");
     one_clear_line(&cluster.holdfast(&["restore", "0123456789abcdef"]), 1, "snapshot");
     one_clear_line(&cluster.holdfast(&["--server", "127.0.0.1:1", "status"]), 4, "does not answer");
+
+    wrong_roles_are_told_which_is_needed(&cluster).await;
+    a_taken_port_is_named(&cluster);
+    another_key_file_is_refused(&mut cluster);
+}
+
+async fn wrong_roles_are_told_which_is_needed(cluster: &Cluster) {
+    let request = GetStatusRequest { failed: false };
+    let as_worker = cluster.certificate(Role::Worker, "curious");
+    let channel = Channels::connect(&cluster.addresses[0], &as_worker, Role::Coordinator).expect("a channel");
+    let refused =
+        OperatorApiClient::new(channel).get_status(request).await.expect_err("a worker is no operator");
+    assert_eq!(ErrorCode::of(&refused), ErrorCode::Forbidden, "{refused}");
+    assert!(refused.message().contains("operator"), "{refused}");
+
+    let as_operator = cluster.certificate(Role::Operator, "curious");
+    let channel =
+        Channels::connect(&cluster.node_addresses[0], &as_operator, Role::StorageNode).expect("a channel");
+    let open = OpenSessionRequest { session: 1, base_pin: Default::default() };
+    let refused =
+        StorageNodeClient::new(channel).open_session(open).await.expect_err("an operator writes nothing");
+    assert_eq!(ErrorCode::of(&refused), ErrorCode::Forbidden, "{refused}");
+    assert!(refused.message().contains("worker"), "{refused}");
+}
+
+fn a_taken_port_is_named(cluster: &Cluster) {
+    let config = cluster.folder.join("coordinator-1.toml");
+    let output = holdfast(&["coordinator", "--config", &config.to_string_lossy()]);
+    one_clear_line(&output, 1, &cluster.addresses[0]);
+}
+
+/// The coordinator stops on another key file before it does anything, and starts again on its own.
+fn another_key_file_is_refused(cluster: &mut Cluster) {
+    let (config, key) = (cluster.folder.join("coordinator-1.toml"), cluster.folder.join("key.json"));
+    cluster.coordinators[0].kill();
+    let own = std::fs::read(&key).expect("the key file");
+    std::fs::remove_file(&key).expect("move the key away");
+    assert!(holdfast(&["key", "init", "--out", &key.to_string_lossy()]).status.success());
+    let output = holdfast(&["coordinator", "--config", &config.to_string_lossy()]);
+    one_clear_line(&output, 1, "use the key file the tenant was connected with");
+    std::fs::write(&key, own).expect("put the key back");
+    cluster.coordinators[0].restart();
 }

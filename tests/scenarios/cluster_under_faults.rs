@@ -79,7 +79,8 @@ async fn break_everything(cluster: &mut Cluster, services: &mut Services, run: &
 
 /// A fault after the run proves nothing.
 async fn still_running(cluster: &Cluster, run: &str, before: &str) {
-    let jobs = harness::eventually("a coordinator answers", Duration::from_secs(60), || cluster.jobs(run)).await;
+    let jobs =
+        harness::eventually("a coordinator answers", Duration::from_secs(60), || cluster.jobs(run)).await;
     let unfinished = jobs.iter().filter(|job| job.state != "done").count();
     assert!(unfinished > 0, "the run was over before {before}");
     println!("{unfinished} of {} jobs unfinished when {before}", jobs.len());

@@ -5,4 +5,8 @@ mod bad_input;
 mod boundaries;
 mod cluster_under_faults;
 mod examples;
+mod large_mailbox;
+mod leadership;
+mod promises;
+mod tracing;
 mod zombie;

@@ -81,7 +81,7 @@ impl JobRunner {
     /// Takes one hint to its end.
     pub async fn take(&self, delivery: Delivery, shutdown: Shutdown) {
         let job = delivery.hint.job;
-        let span = tracing::info_span!("job", %job);
+        let span = tracing::info_span!("job", %job, trace_id = tracing::field::Empty);
         trace_context::set_parent(&span, &delivery.hint.traceparent);
         self.take_in_span(delivery, shutdown).instrument(span).await;
     }

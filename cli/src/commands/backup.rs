@@ -7,7 +7,7 @@ use crate::{
     client::{self, ServerArguments},
     error::CliError,
     follow,
-    output::{self, Format},
+    output::{self, Format, say},
 };
 
 /// Back up a tenant, or some of its resources
@@ -51,8 +51,8 @@ pub(super) async fn started_run(
 ) -> Result<Exit, CliError> {
     if !wait {
         format.print(&started, |started| {
-            println!("{noun} run {} with {} jobs started.", started.run, started.jobs.len());
-            println!("Follow it with: holdfast jobs --follow {}", started.run);
+            say!("{noun} run {} with {} started.", started.run, output::count(started.jobs.len(), "job"));
+            say!("Follow it with: holdfast jobs --follow {}", started.run);
         })?;
         return Ok(Exit::Ok);
     }
@@ -64,17 +64,24 @@ pub(super) async fn started_run(
 
 fn summary(noun: &str, jobs: &[holdfast_proto::coordinator::Job]) {
     let total = follow::total(jobs);
-    println!(
-        "{noun}: {} jobs, {} ({} read, {} new in storage).",
-        jobs.len(),
-        output::account(&total),
-        output::bytes(total.bytes_read),
-        output::bytes(total.bytes_stored)
+    let kind = jobs.first().map_or("backup", |job| job.kind.as_str());
+    let stored = match kind {
+        "backup" => format!(", {} new in storage", output::bytes(total.bytes_stored)),
+        _ => String::new(),
+    };
+    say!(
+        "{noun}: {}, {} ({} read{stored}).",
+        output::count(jobs.len(), "job"),
+        output::account(&total, kind),
+        output::bytes(total.bytes_read)
     );
     for job in jobs.iter().filter(|job| !job.message.is_empty() && job.state != "done") {
-        println!("  {} {}: {} ({})", job.resource, job.state, job.message, job.code);
+        say!("  {} {}: {} ({})", job.resource, job.state, job.message, job.code);
     }
     if total.has_exceptions() {
-        println!("Some items are missing: `holdfast status --failed` groups them by cause.");
+        match kind {
+            "backup" => say!("Some items are missing: `holdfast status --failed` groups them by cause."),
+            _ => say!("Some items failed: `holdfast jobs JOB` lists them; the jobs are in `holdfast jobs`."),
+        }
     }
 }

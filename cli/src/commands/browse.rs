@@ -6,7 +6,7 @@ use holdfast_runtime::Exit;
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
-    output::{self, Format, Table},
+    output::{self, Format, Table, say},
 };
 
 /// Entries per page of an answer.
@@ -61,7 +61,7 @@ pub async fn run(options: Options, server: &ServerArguments, format: Format) -> 
         }
         table.print("The folder is empty.");
         if !whole.next_page_token.is_empty() {
-            println!("There is more: raise --limit.");
+            say!("There is more: raise --limit.");
         }
     })?;
     Ok(Exit::Ok)

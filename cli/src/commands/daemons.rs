@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use holdfast_graph_sim::{Sim, SimOptions as GraphSimOptions};
 use holdfast_runtime::{Exit, Shutdown, SystemClock, SystemRandom, config, telemetry};
 
-use crate::error::CliError;
+use crate::{error::CliError, output::say};
 
 /// Run one role of a cluster
 #[derive(Debug, clap::Args)]
@@ -68,7 +68,7 @@ pub async fn graph_sim(options: SimOptions) -> Result<Exit, CliError> {
     };
     let shutdown = Shutdown::on_signals();
     let sim = Sim::start(loaded, clock()).await.map_err(startup)?;
-    println!("graph-sim listening on {}", sim.base_url());
+    say!("graph-sim listening on {}", sim.base_url());
     shutdown.wait().await;
     sim.shutdown().await;
     Ok(Exit::Ok)
@@ -87,7 +87,7 @@ fn load<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, Cli
 }
 
 fn dump<T: serde::Serialize>(options: &T) -> Result<Exit, CliError> {
-    print!("{}", toml::to_string_pretty(options).map_err(CliError::failed)?);
+    say!("{}", toml::to_string_pretty(options).map_err(CliError::failed)?.trim_end());
     Ok(Exit::Ok)
 }
 
@@ -101,8 +101,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let said = cause.to_string();
+        // Some errors show their cause already.
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         source = cause.source();
     }
     text

@@ -6,7 +6,7 @@ use holdfast_runtime::Exit;
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
-    output::{self, Format},
+    output::{self, Format, say},
 };
 
 /// Show what changed between two snapshots of one resource
@@ -22,14 +22,19 @@ pub async fn run(options: Options, server: &ServerArguments, format: Format) -> 
     let mut client = client::connect(server)?;
     let mut changes = client.diff(DiffRequest { a: options.a, b: options.b }).await?.into_inner();
     let mut count = 0u64;
+    if format == Format::Json {
+        say!("{{\"changes\": [");
+    }
     while let Some(change) = changes.message().await? {
-        count += 1;
         match format {
-            // One document per line: a diff may be long.
-            Format::Json => println!("{}", serde_json::to_string(&change).map_err(CliError::failed)?),
+            // One change per line: a diff may be long, and is never held whole.
+            Format::Json => {
+                let comma = if count == 0 { "" } else { "," };
+                say!("{comma}{}", serde_json::to_string(&change).map_err(CliError::failed)?);
+            }
             Format::Text => {
                 let entry = change.entry.unwrap_or_default();
-                println!(
+                say!(
                     "{:<8} {}  {}  {}/{}",
                     change.change,
                     output::time(entry.time_ms),
@@ -39,9 +44,12 @@ pub async fn run(options: Options, server: &ServerArguments, format: Format) -> 
                 );
             }
         }
+        count += 1;
     }
-    if count == 0 && format == Format::Text {
-        println!("The two snapshots hold the same.");
+    match format {
+        Format::Json => say!("]}}"),
+        Format::Text if count == 0 => say!("The two snapshots hold the same."),
+        Format::Text => {}
     }
     Ok(Exit::Ok)
 }

@@ -10,7 +10,7 @@ use crate::{
     client::{self, Operator, ServerArguments},
     error::CliError,
     follow,
-    output::{self, Format, Table},
+    output::{self, Format, Table, say},
 };
 
 /// List jobs, or show one with its failed items
@@ -40,12 +40,18 @@ pub struct Options {
     newest: u32,
 }
 
+/// What `--retry` says.
+#[derive(serde::Serialize)]
+struct Queued {
+    job: String,
+}
+
 pub async fn run(options: Options, server: &ServerArguments, format: Format) -> Result<Exit, CliError> {
     let mut client = client::connect(server)?;
     let Some(id) = options.id.clone() else { return list(&mut client, options, format).await };
     if options.retry {
-        client.retry_job(RetryJobRequest { job: id }).await?;
-        println!("The job is queued again.");
+        client.retry_job(RetryJobRequest { job: id.clone() }).await?;
+        format.print(&Queued { job: id }, |_| say!("The job is queued again."))?;
         return Ok(Exit::Ok);
     }
     if options.follow {
@@ -85,7 +91,8 @@ fn table(jobs: &[Job]) {
     let mut table = Table::new(&["JOB", "KIND", "RESOURCE", "STATE", "TRIES", "CREATED (UTC)", "ACCOUNT"]);
     for job in jobs {
         let account: Account = job.account.unwrap_or_default().into();
-        let account = if job.message.is_empty() { output::account(&account) } else { job.message.clone() };
+        let account =
+            if job.message.is_empty() { output::account(&account, &job.kind) } else { job.message.clone() };
         table.row([
             job.id.clone(),
             job.kind.clone(),
@@ -102,27 +109,31 @@ fn table(jobs: &[Job]) {
 fn show(answer: &GetJobResponse) {
     let job = answer.job.clone().unwrap_or_default();
     let account: Account = job.account.unwrap_or_default().into();
-    println!("job       {} ({} of {}, {})", job.id, job.kind, job.resource, job.workload);
-    println!("run       {}", job.run);
-    println!("state     {} after {} attempts", job.state, job.attempts);
+    say!("job       {} ({} of {}, {})", job.id, job.kind, job.resource, job.workload);
+    say!("run       {}", job.run);
+    let attempts = output::count(usize::try_from(job.attempts).unwrap_or(usize::MAX), "attempt");
+    say!("state     {} after {attempts}", job.state);
     if !job.worker.is_empty() {
-        println!("worker    {}", job.worker);
+        say!("worker    {}", job.worker);
     }
-    println!("created   {}", output::time(job.created_ms));
-    println!("started   {}", output::time(job.started_ms));
-    println!("finished  {}", output::time(job.finished_ms));
-    println!("account   {} listed: {}", account.listed, output::account(&account));
-    println!(
+    say!("created   {}", output::time(job.created_ms));
+    say!("started   {}", output::time(job.started_ms));
+    say!("finished  {}", output::time(job.finished_ms));
+    say!("account   {} listed: {}", account.listed, output::account(&account, &job.kind));
+    say!(
         "bytes     {} read, {} new in storage, {} requests",
         output::bytes(account.bytes_read),
         output::bytes(account.bytes_stored),
         account.requests
     );
     if !job.snapshot.is_empty() {
-        println!("snapshot  {}", job.snapshot);
+        say!("snapshot  {}", job.snapshot);
     }
     if !job.message.is_empty() {
-        println!("reason    {} ({})", job.message, job.code);
+        match job.code.as_str() {
+            "" => say!("result    {}", job.message),
+            code => say!("reason    {} ({code})", job.message),
+        }
     }
     if answer.failed.is_empty() {
         return;

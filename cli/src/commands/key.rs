@@ -6,7 +6,11 @@ use holdfast_repository::KeyFile;
 use holdfast_runtime::{Exit, SystemRandom};
 use serde::Serialize;
 
-use crate::{error::CliError, local::make_signing_key, output::Format};
+use crate::{
+    error::CliError,
+    local::make_signing_key,
+    output::{Format, say},
+};
 
 /// Make and keep the keys everything is sealed with
 #[derive(Debug, clap::Subcommand)]
@@ -39,16 +43,29 @@ struct Made {
     fingerprint: String,
 }
 
+#[derive(Serialize)]
+struct SigningKey {
+    private: PathBuf,
+    public: PathBuf,
+}
+
 pub fn run(command: Command, format: Format) -> Result<Exit, CliError> {
     match command {
         Command::Init(options) => init(options, format),
         Command::Signing(options) => {
             std::fs::create_dir_all(&options.out)?;
             make_signing_key(&options.out)?;
-            println!(
-                "signing.key is for the coordinators alone, signing.pub for every storage node: {}.",
-                options.out.display()
-            );
+            let made = SigningKey {
+                private: options.out.join("signing.key"),
+                public: options.out.join("signing.pub"),
+            };
+            format.print(&made, |made| {
+                say!(
+                    "{} is for the coordinators alone, {} for every storage node.",
+                    made.private.display(),
+                    made.public.display()
+                );
+            })?;
             Ok(Exit::Ok)
         }
     }
@@ -59,9 +76,9 @@ fn init(options: InitOptions, format: Format) -> Result<Exit, CliError> {
     key.save(&options.out).map_err(CliError::failed)?;
     let made = Made { file: options.out, fingerprint: key.fingerprint() };
     format.print(&made, |made| {
-        println!("Wrote {} (fingerprint {}).", made.file.display(), made.fingerprint);
-        println!("Without this file nothing can be restored. Keep a copy offline, away from the storage.");
-        println!("An old copy of it defeats the erasure of a person: see docs/keys.md.");
+        say!("Wrote {} (fingerprint {}).", made.file.display(), made.fingerprint);
+        say!("Without this file nothing can be restored. Keep a copy offline, away from the storage.");
+        say!("An old copy of it defeats the erasure of a person: see docs/keys.md.");
     })?;
     Ok(Exit::Ok)
 }

@@ -8,7 +8,7 @@ use super::backup::started_run;
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
-    output::{self, Format},
+    output::{self, Format, say},
 };
 
 /// Give items, folders or a whole mailbox back
@@ -56,7 +56,7 @@ pub async fn run(options: Options, server: &ServerArguments, format: Format) -> 
     if options.plan {
         format.print(&started, |started| {
             let plan = started.plan.unwrap_or_default();
-            println!(
+            say!(
                 "Would restore {} items, {}, with about {} calls to Microsoft in about {}.",
                 plan.items,
                 output::bytes(plan.bytes),

@@ -47,7 +47,7 @@ pub async fn run(options: Options, server: &ServerArguments, format: Format) -> 
                 snapshot.items.to_string(),
                 snapshot.items_missing.to_string(),
                 snapshot.copies.to_string(),
-                output::account(&account),
+                output::account(&account, "backup"),
             ]);
         }
         table.print("No snapshots yet: start a backup with `holdfast backup NAME`.");

@@ -6,7 +6,7 @@ use holdfast_runtime::Exit;
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
-    output::{self, Format, Table},
+    output::{self, Format, Table, say},
 };
 
 /// Tell whether everybody is protected
@@ -37,11 +37,11 @@ fn show(answer: &GetStatusResponse, failed: bool) {
     let resources: u64 = answer.tenants.iter().map(|tenant| tenant.resources).sum();
     let protected: u64 = answer.tenants.iter().map(|tenant| tenant.protected).sum();
     match (resources, is_fine(answer)) {
-        (0, _) => println!("Nothing to protect yet: connect a tenant with `holdfast tenant connect`."),
-        (_, true) => println!("Everybody is protected: {protected} of {resources}."),
-        (_, false) => println!("ATTENTION: {protected} of {resources} protected."),
+        (0, _) => say!("Nothing to protect yet: connect a tenant with `holdfast tenant connect`."),
+        (_, true) => say!("Everybody is protected: {protected} of {resources}."),
+        (_, false) => say!("ATTENTION: {protected} of {resources} protected."),
     }
-    println!(
+    say!(
         "storage: {} of {} nodes, {} of {} sites answer · jobs: {} running, {} queued, {} parked · leader: {}",
         answer.nodes_up,
         answer.nodes,
@@ -74,9 +74,13 @@ fn show(answer: &GetStatusResponse, failed: bool) {
     }
     table.print("No tenants.");
     for job in &answer.parked {
-        println!(
+        say!(
             "parked: {} of {}: {} ({}); queue it again with `holdfast jobs {} --retry`",
-            job.kind, job.resource, job.message, job.code, job.id
+            job.kind,
+            job.resource,
+            job.message,
+            job.code,
+            job.id
         );
     }
     if failed {

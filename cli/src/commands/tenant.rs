@@ -8,7 +8,7 @@ use holdfast_runtime::Exit;
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
-    output::{Format, Table},
+    output::{Format, Table, say},
 };
 
 /// Connect Microsoft 365 tenants
@@ -93,10 +93,10 @@ async fn connect(
     };
     let answer = client::connect(server)?.connect_tenant(request).await?.into_inner();
     format.print(&answer, |answer| {
-        println!("Connected {}: {} resources found.", options.name, answer.resources);
+        say!("Connected {}: {} resources found.", options.name, answer.resources);
         for check in &answer.permissions {
             let mark = if check.granted { "ok     " } else { "MISSING" };
-            println!("  {mark} {} ({})", check.permission, check.needed_for);
+            say!("  {mark} {} ({})", check.permission, check.needed_for);
         }
     })?;
     Ok(if answer.permissions.iter().all(|check| check.granted) { Exit::Ok } else { Exit::Exceptions })

@@ -10,6 +10,7 @@ use crate::{
     client::Profile,
     error::CliError,
     local::{LocalCluster, LocalOptions},
+    output::say,
 };
 
 /// Run every role on this machine with embedded defaults
@@ -40,16 +41,16 @@ pub async fn run(options: Options) -> Result<Exit, CliError> {
     let control = Control::start(&cluster, &shutdown).await?;
     let profile = Profile::default_path()?;
     cluster.profile.save(&profile)?;
-    println!(
+    say!(
         "Holdfast is up: coordinator {}, {} storage nodes, data in {}.",
         local.listen,
         nodes.len(),
         cluster.folder().display()
     );
-    println!(
+    say!(
         "Connect a tenant: holdfast tenant connect NAME --tenant-id ID --client-id ID --client-secret-file FILE"
     );
-    println!(
+    say!(
         "Keep a copy of {} offline: without it nothing can be restored.",
         cluster.folder().join("key.json").display()
     );
@@ -69,8 +70,11 @@ async fn start_nodes(cluster: &LocalCluster, shutdown: &Shutdown) -> Result<Vec<
     let mut nodes = Vec::new();
     for node in &cluster.nodes {
         let options = config::load(&node.config).map_err(CliError::config)?;
-        let task = holdfast_storage_node::run(options, clock(), random(), shutdown.clone());
-        nodes.push(tokio::spawn(task));
+        // Each listens before it is called up: a port that is taken ends the command, not only the node.
+        let node = holdfast_storage_node::start(options, clock(), random(), shutdown.clone())
+            .await
+            .map_err(|error| CliError::failed(super::daemons::chain(&error)))?;
+        nodes.push(tokio::spawn(node.join()));
     }
     Ok(nodes)
 }

@@ -3,7 +3,7 @@
 use holdfast_model::Account;
 use serde::Serialize;
 
-use crate::output;
+use crate::output::{self, say};
 
 /// What one run did and cost.
 #[derive(Debug, Serialize)]
@@ -46,46 +46,43 @@ impl Report {
     }
 
     pub fn show(&self) {
-        println!();
-        println!("Holdfast demo: {} mailboxes", self.mailboxes);
-        line("first backup", &self.first);
-        line("second backup", &self.second);
-        println!(
+        say!();
+        say!("Holdfast demo: {} mailboxes", self.mailboxes);
+        line("first backup", "backup", &self.first);
+        line("second backup", "backup", &self.second);
+        say!(
             "  cost followed change    {} messages changed; bytes stored {}, requests {}, time {} of the first run",
             self.change.messages,
             percent(self.second.account.bytes_stored, self.first.account.bytes_stored),
             percent(self.second.account.requests, self.first.account.requests),
             percent(millis(self.second.seconds), millis(self.first.seconds)),
         );
-        println!(
-            "  site lost               {} storage nodes of site-a killed with SIGKILL",
-            self.killed_nodes
-        );
-        println!("  mailbox wiped           {} with {} messages", self.wiped_mailbox, self.wiped_messages);
-        line("restored from site-b", &self.restore);
-        println!(
+        say!("  site lost               {} storage nodes of site-a killed with SIGKILL", self.killed_nodes);
+        say!("  mailbox wiped           {} with {} messages", self.wiped_mailbox, self.wiped_messages);
+        line("restored from site-b", "restore", &self.restore);
+        say!(
             "  compared                {} messages, every property and attachment: {} differences",
             self.wiped_messages,
             self.differences.len()
         );
         for difference in self.differences.iter().take(10) {
-            println!("      {difference}");
+            say!("      {difference}");
         }
-        println!("  mails sent              {}", self.mails_sent);
-        println!("  requests sent too early {}", self.early_requests);
-        println!(
+        say!("  mails sent              {}", self.mails_sent);
+        say!("  requests sent too early {}", self.early_requests);
+        say!(
             "{}",
             if self.is_good() { "RESULT: everything came back." } else { "RESULT: FAILED, see above." }
         );
     }
 }
 
-fn line(name: &str, run: &RunFigures) {
+fn line(name: &str, kind: &str, run: &RunFigures) {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rate = (run.account.bytes_read as f64 / run.seconds.max(0.001)) as u64;
-    println!(
+    say!(
         "  {name:<23} {} in {:.1} s: {} read ({}/s), {} stored, {} requests",
-        output::account(&run.account),
+        output::account(&run.account, kind),
         run.seconds,
         output::bytes(run.account.bytes_read),
         output::bytes(rate),

@@ -1,6 +1,6 @@
 //! Job rows. The row is the truth and the outbox: a message in a queue is only a hint to look here.
 //!
-//! Every transition reads the row, decides in memory by [`crate::job::state`], and writes it back guarded by the state and
+//! Every transition locks the row, decides in memory by [`crate::job::state`], and writes it back guarded by the state and
 //! fence it was read with.
 
 use holdfast_model::{
@@ -8,7 +8,7 @@ use holdfast_model::{
 };
 use sqlx::any::AnyRow;
 
-use super::{Catalog, Columns as _, Tx, big};
+use super::{Catalog, Columns as _, Tx, big, term::Leadership};
 use crate::{error::Error, job::spec::JobSpec};
 
 /// One job.
@@ -106,9 +106,11 @@ pub(crate) async fn insert(tx: &mut Tx, id: JobId, run: RunId, new: &NewJob) -> 
     Ok(())
 }
 
-/// Reads a job within a transaction.
+/// Reads a job within a transaction, and keeps others from changing it until that ends.
 pub(crate) async fn load(tx: &mut Tx, id: JobId) -> Result<JobRow, Error> {
-    let query = sqlx::query("SELECT * FROM jobs WHERE job_id = $1").bind(id.to_string());
+    let sql =
+        tx.locking("SELECT * FROM jobs WHERE job_id = $1", "SELECT * FROM jobs WHERE job_id = $1 FOR UPDATE");
+    let query = sqlx::query(sql).bind(id.to_string());
     match query.fetch_optional(tx.on()).await? {
         Some(row) => read(&row),
         None => Err(not_found(&id.to_string())),
@@ -143,6 +145,16 @@ pub(crate) async fn backup_under_way(tx: &mut Tx, job: &JobRow) -> Result<bool, 
     let query = sqlx::query(sql).bind(job.tenant.to_string()).bind(job.resource.to_string());
     let query = query.bind(job.workload.as_str()).bind(job.id.to_string());
     Ok(query.fetch_optional(tx.on()).await?.is_some())
+}
+
+/// Keeps other commands from queueing jobs of a tenant until the transaction ends.
+pub(crate) async fn lock_commands(tx: &mut Tx, tenant: TenantId) -> Result<(), Error> {
+    let sql = tx.locking(
+        "SELECT tenant_id FROM tenants WHERE tenant_id = $1",
+        "SELECT tenant_id FROM tenants WHERE tenant_id = $1 FOR UPDATE",
+    );
+    sqlx::query(sql).bind(tenant.to_string()).fetch_optional(tx.on()).await?;
+    Ok(())
 }
 
 /// An unfinished backup of a (resource, workload), which a new command joins.
@@ -184,16 +196,24 @@ impl Catalog {
     }
 
     /// Jobs in a state whose lease has ended, the longest ended first.
-    pub(crate) async fn jobs_with_ended_lease(
-        &self,
-        state: JobState,
-        most: u32,
-    ) -> Result<Vec<JobRow>, Error> {
+    pub async fn jobs_with_ended_lease(&self, state: JobState, most: u32) -> Result<Vec<JobRow>, Error> {
         let now = self.now_ms().await?;
         let sql =
             "SELECT * FROM jobs WHERE state = $1 AND lease_until_ms < $2 ORDER BY lease_until_ms LIMIT $3";
         let query = sqlx::query(sql).bind(state.as_str()).bind(now).bind(i64::from(most));
         query.fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
+    /// Lets the commits that wait behind this one be looked at first, because its outcome cannot be told now.
+    pub async fn put_off_recovery(&self, leadership: &Leadership, job: &JobRow) -> Result<(), Error> {
+        super::write!(self, leadership, tx => {
+            let sql = "UPDATE jobs SET lease_until_ms = $1 WHERE job_id = $2 AND state = 'committing' \
+                       AND fence_generation = $3 AND fence_attempt = $4 AND lease_until_ms = $5";
+            let query = sqlx::query(sql).bind(tx.now).bind(job.id.to_string());
+            let query = query.bind(big(job.fence.generation.0)).bind(big(job.fence.attempt));
+            query.bind(job.lease_until_ms).execute(tx.on()).await?;
+            Ok(())
+        })
     }
 
     /// How many jobs are in a state.

@@ -11,8 +11,9 @@ use crate::error::Error;
 /// Every migration: its number and its SQL, in which `BYTES` stands for the database's type for raw bytes.
 const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../../migrations/1.sql"))];
 
-/// Applies what is missing. Several coordinators may start at once: the transaction lets one of them do it.
-pub async fn run(catalog: &Catalog) -> Result<(), Error> {
+/// Applies what is missing; says whether it made the catalog. Several coordinators may start at once: the transaction lets one
+/// of them do it.
+pub async fn run(catalog: &Catalog) -> Result<bool, Error> {
     let create =
         "CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, applied_ms BIGINT NOT NULL)";
     let mut created = sqlx::query(create).execute(&catalog.pool).await;
@@ -21,13 +22,15 @@ pub async fn run(catalog: &Catalog) -> Result<(), Error> {
         created = sqlx::query(create).execute(&catalog.pool).await;
     }
     created?;
+    let mut is_new = false;
     for (number, sql) in MIGRATIONS {
-        apply(catalog, *number, sql).await?;
+        let applied = apply(catalog, *number, sql).await?;
+        is_new |= applied && *number == 1;
     }
-    Ok(())
+    Ok(is_new)
 }
 
-async fn apply(catalog: &Catalog, number: i64, sql: &str) -> Result<(), Error> {
+async fn apply(catalog: &Catalog, number: i64, sql: &str) -> Result<bool, Error> {
     let bytes_type = match catalog.dialect() {
         Dialect::Sqlite => "BLOB",
         Dialect::Postgres => "BYTEA",
@@ -44,10 +47,10 @@ async fn apply(catalog: &Catalog, number: i64, sql: &str) -> Result<(), Error> {
             } else {
                 let sql = sql.replace(" BYTES ", &format!(" {bytes_type} "));
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(tx.on()).await?;
-                Ok(())
+                Ok(true)
             }
         } else {
-            Ok(())
+            Ok(false)
         }
     })
 }

@@ -13,9 +13,14 @@
 //! | snapshots | committed pin | commit |
 //! | audit, audit_head | change, chained by hash | in the transaction of the change |
 //!
-//! Every write is one serializable transaction ([`write!`]): `BEGIN IMMEDIATE` on SQLite, `SERIALIZABLE` with bounded
-//! retries on PostgreSQL. What a leader decides goes through [`Catalog::begin_deciding`], which reads the term row in the
-//! same transaction: a coordinator that lost its term changes nothing.
+//! Every write is one transaction ([`write!`]), tried again when it lost a race. On SQLite it is `BEGIN IMMEDIATE`: one
+//! writer at a time. On PostgreSQL it is `READ COMMITTED`, and what a decision rests on is locked before it is read, always
+//! in the order term, tenant, job, protection, audit head: writers of different jobs never disturb each other, which under
+//! `SERIALIZABLE` they did at every heartbeat. Updates are guarded by the state and fence they were decided on besides.
+//!
+//! What a leader decides goes through [`Catalog::begin_deciding`], which locks the term row against being taken: a
+//! coordinator that lost its term changes nothing, and nobody takes the term in the middle of a decision. A coordinator that
+//! stops in the middle is not waited for: PostgreSQL ends its transaction.
 
 pub mod audit;
 pub mod failed;
@@ -28,7 +33,14 @@ pub mod snapshot;
 pub mod tenant;
 pub mod term;
 
-use std::{str::FromStr, sync::Once, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{Any, AnyPool, Row as _, Transaction, any::AnyRow};
 
@@ -57,11 +69,14 @@ pub enum Dialect {
 pub struct Catalog {
     pub(crate) pool: AnyPool,
     dialect: Dialect,
+    is_new: bool,
+    lost_races: Arc<AtomicU64>,
 }
 
 /// One write transaction, with the database's time at its start.
 pub struct Tx {
     inner: Transaction<'static, Any>,
+    dialect: Dialect,
     /// Milliseconds since the Unix epoch by the database's clock.
     pub now: i64,
 }
@@ -87,17 +102,34 @@ impl Catalog {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
-                    if dialect == Dialect::Sqlite {
-                        sqlx::raw_sql(SQLITE_PRAGMAS).execute(&mut *connection).await?;
-                    }
+                    let settings = match dialect {
+                        Dialect::Sqlite => SQLITE_PRAGMAS,
+                        Dialect::Postgres => POSTGRES_SETTINGS,
+                    };
+                    sqlx::raw_sql(settings).execute(&mut *connection).await?;
                     Ok(())
                 })
             })
             .connect(&url)
             .await?;
-        let catalog = Self { pool, dialect };
-        migrate::run(&catalog).await?;
+        let mut catalog = Self { pool, dialect, is_new: false, lost_races: Arc::default() };
+        catalog.is_new = migrate::run(&catalog).await?;
         Ok(catalog)
+    }
+
+    /// Whether the catalog was empty and this call filled it. Of several that open it at once, one is told so.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// How many transactions were tried again because another came first.
+    pub fn lost_races(&self) -> u64 {
+        self.lost_races.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_lost_race(&self) {
+        self.lost_races.fetch_add(1, Ordering::Relaxed);
+        crate::metrics::race_lost();
     }
 
     /// Which database this is.
@@ -114,12 +146,12 @@ impl Catalog {
     pub async fn begin(&self) -> Result<Tx, Error> {
         let begin = match self.dialect {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
-            Dialect::Postgres => "BEGIN ISOLATION LEVEL SERIALIZABLE",
+            Dialect::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
         };
         let mut inner = self.pool.begin_with(begin).await?;
         let row = sqlx::query(self.now_sql()).fetch_one(&mut *inner).await?;
         let now = row.num("now_ms")?;
-        Ok(Tx { inner, now })
+        Ok(Tx { inner, dialect: self.dialect, now })
     }
 
     /// Starts a write that only the leader of this term may do.
@@ -147,11 +179,23 @@ impl Catalog {
 
 const SQLITE_PRAGMAS: &str =
     "PRAGMA busy_timeout = 20000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+/// A coordinator that was stopped, or whose machine is gone, keeps its locks no longer than the first; nobody waits for a lock
+/// longer than the second, as with SQLite.
+const POSTGRES_SETTINGS: &str =
+    "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '20s'; SET synchronous_commit = on;";
 
 impl Tx {
     /// The connection, to run statements on.
     pub fn on(&mut self) -> &mut sqlx::AnyConnection {
         &mut self.inner
+    }
+
+    /// The statement for this database: SQLite has locked everything already and knows no row locks.
+    pub(crate) fn locking(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self.dialect {
+            Dialect::Sqlite => sqlite,
+            Dialect::Postgres => postgres,
+        }
     }
 
     /// Makes the changes durable.
@@ -178,12 +222,12 @@ pub(crate) fn retry_pause(error: &Error, tries: u32) -> Option<Duration> {
 /// `write!(catalog, tx => { … Ok(value) })`, or `write!(catalog, leadership, tx => { … })` for what a leader decides.
 macro_rules! write {
     ($catalog:expr, $tx:ident => $body:block) => {
-        $crate::catalog::write!(@with $catalog.begin(), $tx => $body)
+        $crate::catalog::write!(@with $catalog, $catalog.begin(), $tx => $body)
     };
     ($catalog:expr, $leadership:expr, $tx:ident => $body:block) => {
-        $crate::catalog::write!(@with $catalog.begin_deciding($leadership), $tx => $body)
+        $crate::catalog::write!(@with $catalog, $catalog.begin_deciding($leadership), $tx => $body)
     };
-    (@with $begin:expr, $tx:ident => $body:block) => {{
+    (@with $catalog:expr, $begin:expr, $tx:ident => $body:block) => {{
         let mut tries = 0;
         loop {
             let attempt: Result<_, $crate::error::Error> = async {
@@ -199,6 +243,7 @@ macro_rules! write {
                 Ok(value) => break Ok::<_, $crate::error::Error>(value),
                 Err(error) => match $crate::catalog::retry_pause(&error, tries) {
                     Some(pause) => {
+                        $catalog.count_lost_race();
                         tries += 1;
                         tokio::time::sleep(pause).await;
                     }
@@ -249,4 +294,27 @@ impl Columns for AnyRow {
 /// A number for a BIGINT column. What does not fit is as large as the column can hold.
 pub(crate) fn big(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_connection_to_sqlite_syncs_each_commit_and_waits_for_writers() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("catalog.db").display());
+        let catalog = Catalog::open(&url).await.unwrap();
+        let mut held = Vec::new();
+        for _ in 0..POOL_CONNECTIONS {
+            let mut connection = catalog.pool.acquire().await.unwrap();
+            for (pragma, expected) in [("PRAGMA synchronous", 2), ("PRAGMA busy_timeout", 20_000)] {
+                let row = sqlx::query(pragma).fetch_one(&mut *connection).await.unwrap();
+                assert_eq!(row.try_get::<i64, _>(0).unwrap(), expected, "{pragma}");
+            }
+            let row = sqlx::query("PRAGMA journal_mode").fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(row.try_get::<String, _>(0).unwrap(), "wal");
+            held.push(connection);
+        }
+    }
 }

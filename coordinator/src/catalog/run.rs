@@ -21,7 +21,12 @@ impl Catalog {
         let kind = jobs.first().map_or(JobKind::Backup, |job| job.kind);
         let run = RunId::random(random);
         let ids: Vec<JobId> = jobs.iter().map(|_| JobId::random(random)).collect();
+        // A backup is of one tenant: two commands for it must see each other's jobs.
+        let locked = jobs.iter().find(|job| job.kind == JobKind::Backup).map(|job| job.tenant);
         super::write!(self, tx => {
+            if let Some(tenant) = locked {
+                job::lock_commands(&mut tx, tenant).await?;
+            }
             let mut started = Vec::with_capacity(jobs.len());
             let mut joined = Vec::new();
             for (new, id) in jobs.iter().zip(&ids) {

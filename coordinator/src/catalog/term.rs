@@ -83,9 +83,12 @@ impl Catalog {
     }
 }
 
-/// Fails unless the term is the running one, within the transaction that decides.
+/// Fails unless the term is the running one, within the transaction that decides. Until that ends nobody takes the term.
 pub(super) async fn check(tx: &mut Tx, leadership: &Leadership) -> Result<(), Error> {
-    let sql = "SELECT term FROM term WHERE id = 1 AND term = $1 AND holder = $2 AND expires_at_ms > $3";
+    let sql = tx.locking(
+        "SELECT term FROM term WHERE id = 1 AND term = $1 AND holder = $2 AND expires_at_ms > $3",
+        "SELECT term FROM term WHERE id = 1 AND term = $1 AND holder = $2 AND expires_at_ms > $3 FOR SHARE",
+    );
     let query = sqlx::query(sql).bind(big(leadership.term.0)).bind(leadership.holder.clone()).bind(tx.now);
     match query.fetch_optional(tx.on()).await? {
         Some(_) => Ok(()),

@@ -16,6 +16,8 @@ use crate::{
 /// The first pause after a failed attempt, doubled per attempt up to [`RETRY_MAX_MS`].
 const RETRY_FIRST_MS: i64 = 5_000;
 const RETRY_MAX_MS: i64 = 15 * 60 * 1_000;
+/// The longest pause a worker can ask for: a job always comes back where somebody looks.
+const DELAY_MAX_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Codes and messages kept of a job.
 const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -59,7 +61,7 @@ pub async fn release(catalog: &Catalog, released: &Released, max_attempts: u32) 
             job.lease_until_ms = 0;
             job::save(&mut tx, &before, &job).await
         } else {
-            let delay = i64::try_from(released.delay.as_millis()).unwrap_or(i64::MAX);
+            let delay = i64::try_from(released.delay.as_millis()).unwrap_or(i64::MAX).min(DELAY_MAX_MS);
             match released.reason {
                 Reason::Deferred => {
                     job.attempts = job.attempts.saturating_sub(1);

@@ -4,7 +4,11 @@ pub mod operator;
 pub mod worker_api;
 
 use holdfast_model::Role;
-use holdfast_runtime::RoleTable;
+use holdfast_proto::status::ErrorCode;
+use holdfast_runtime::{PeerIdentity, RoleTable};
+use tonic::{Request, Status};
+
+use crate::catalog::audit::Actor;
 
 const WORKER: &[Role] = &[Role::Worker];
 const OPERATOR: &[Role] = &[Role::Operator];
@@ -35,6 +39,12 @@ pub static ROLE_TABLE: RoleTable = RoleTable(&[
     ("/holdfast.coordinator.v1.OperatorApi/ListAudit", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/ListNodes", OPERATOR),
 ]);
+
+/// Who asks: the role check in front of the services put it there.
+fn actor<T>(request: &Request<T>) -> Result<Actor, Status> {
+    let peer = request.extensions().get::<PeerIdentity>();
+    peer.map(Actor::of).ok_or_else(|| ErrorCode::Forbidden.status("the caller has not been identified"))
+}
 
 #[cfg(test)]
 mod tests {

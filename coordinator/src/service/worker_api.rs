@@ -21,7 +21,7 @@ use holdfast_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    catalog::{failed::FailedItem, job::JobRow, tenant::TenantRow},
+    catalog::{audit::Actor, failed::FailedItem, job::JobRow, tenant::TenantRow},
     core::{Core, SESSION_TOKEN_LIFE_MS, TokenFor},
     error::Error,
     graph_access::App,
@@ -35,6 +35,7 @@ use crate::{
         spec::JobSpec,
     },
     metrics,
+    service::actor,
 };
 
 /// A Graph token is replaced when it lives shorter than this.
@@ -59,9 +60,10 @@ pub(crate) struct WorkerService {
 #[tonic::async_trait]
 impl WorkerApi for WorkerService {
     async fn claim(&self, request: Request<ClaimRequest>) -> Result<Response<ClaimResponse>, Status> {
+        let actor = actor(&request)?;
         let request = request.into_inner();
         let job = id("job", &request.job)?;
-        let lease = self.try_claim(job, &request.worker).await?;
+        let lease = self.try_claim(job, &actor, &request.worker).await?;
         Ok(Response::new(ClaimResponse { lease }))
     }
 
@@ -158,8 +160,9 @@ impl WorkerService {
         Self { core, issued: Mutex::default() }
     }
 
-    async fn try_claim(&self, job: JobId, worker: &str) -> Result<Option<Lease>, Error> {
-        let claimed = match claim(&self.core.catalog, job, worker, self.core.options.lease()).await {
+    async fn try_claim(&self, job: JobId, actor: &Actor, worker: &str) -> Result<Option<Lease>, Error> {
+        let length = self.core.options.lease();
+        let claimed = match claim(&self.core.catalog, job, actor, worker, length).await {
             // A hint of a job that is no longer there.
             Err(Error::NotFound { .. }) => None,
             other => other?,

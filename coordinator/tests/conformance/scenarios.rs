@@ -38,7 +38,9 @@ pub async fn a_job_is_claimed_exactly_once_under_concurrency(world: World) {
         for job in jobs.clone() {
             let catalog = world.catalog.clone();
             let name = format!("w{worker}");
-            claims.push(tokio::spawn(async move { claim(&catalog, job, &name, LEASE).await.unwrap() }));
+            claims.push(tokio::spawn(
+                async move { claim(&catalog, job, &actor(), &name, LEASE).await.unwrap() },
+            ));
         }
     }
     let mut won: Vec<JobId> = Vec::new();

@@ -36,6 +36,10 @@ pub struct World {
     pub mailboxes: Vec<ResourceId>,
 }
 
+pub fn worker() -> Actor {
+    Actor("worker/w1".to_owned())
+}
+
 pub fn actor() -> Actor {
     Actor("operator/ann".to_owned())
 }
@@ -84,7 +88,7 @@ impl World {
     }
 
     pub async fn claim(&self, job: JobId, lease: Duration) -> Option<Claimed> {
-        claim(&self.catalog, job, "w1", lease).await.unwrap()
+        claim(&self.catalog, job, &worker(), "w1", lease).await.unwrap()
     }
 
     pub async fn prepare(&self, claimed: &Claimed, pin: &Pin, failed: Vec<FailedItem>) -> Result<(), Error> {
@@ -180,6 +184,8 @@ pub struct RecordingQueue {
     pub hints: Mutex<Vec<(QueueName, JobId)>>,
     pub returns: bool,
     pub depth: u64,
+    /// Breaks after so many; never, when there is no number.
+    pub breaks_after: Option<usize>,
 }
 
 impl RecordingQueue {
@@ -191,7 +197,11 @@ impl RecordingQueue {
 #[async_trait]
 impl JobPublisher for RecordingQueue {
     async fn publish(&self, queue: &QueueName, hint: &JobHint) -> Result<Published, QueueError> {
-        self.hints.lock().unwrap().push((queue.clone(), hint.job));
+        let mut hints = self.hints.lock().unwrap();
+        if self.breaks_after.is_some_and(|most| hints.len() >= most) {
+            return Err(QueueError::Full { queue: queue.to_string() });
+        }
+        hints.push((queue.clone(), hint.job));
         Ok(if self.returns { Published::Returned } else { Published::Confirmed })
     }
 

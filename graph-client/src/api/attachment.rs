@@ -3,16 +3,13 @@
 //! The one invariant to know: the list is complete or it is an error; where Exchange cannot list them at once, they are listed
 //! by id and read one by one.
 
-use std::{collections::HashSet, sync::atomic::Ordering};
+use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    ErrorClass, GraphClient, GraphError, MimeStream,
-    error::Operation,
-    json::{FromObject, read_object},
-    request::Call,
+    ErrorClass, GraphClient, GraphError, MimeStream, error::Operation, json::FromObject, request::Call,
 };
 
 use super::mail_folder::mailbox;
@@ -115,18 +112,27 @@ impl FromObject for AttachmentInfo {
 impl GraphClient {
     /// A message's attachments without their content.
     pub async fn attachments(&self, user: &str, message: &str) -> Result<Vec<AttachmentInfo>, GraphError> {
-        if !self.inner.plain_attachments.load(Ordering::Relaxed) {
-            match self.list_attachments(user, message, WITH_CONTENT_ID).await {
-                Err(error) if error.status() == Some(400) => {
-                    tracing::debug!(code = error.code(), "attachments cannot be listed with content ids");
-                }
-                result => return self.or_one_by_one(user, message, result).await,
+        let mut fields = self.inner.attachment_fields.lock().await;
+        let known = *fields;
+        if let Some(select) = known {
+            drop(fields);
+            let result = self.list_attachments(user, message, select).await;
+            return self.or_one_by_one(user, message, result).await;
+        }
+        // Found out once: whoever asks at the same time waits for the answer.
+        let result = match self.list_attachments(user, message, WITH_CONTENT_ID).await {
+            Err(error) if error.status() == Some(400) => {
+                tracing::debug!(code = error.code(), "attachments cannot be listed with content ids");
+                let result = self.list_attachments(user, message, PLAIN).await;
+                *fields = result.is_ok().then_some(PLAIN);
+                result
             }
-        }
-        let result = self.list_attachments(user, message, PLAIN).await;
-        if result.is_ok() {
-            self.inner.plain_attachments.store(true, Ordering::Relaxed);
-        }
+            result => {
+                *fields = result.is_ok().then_some(WITH_CONTENT_ID);
+                result
+            }
+        };
+        drop(fields);
         self.or_one_by_one(user, message, result).await
     }
 
@@ -154,8 +160,7 @@ impl GraphClient {
             ExpandItem::No => &[],
         };
         let url = self.url(&["users", user, "messages", message, "attachments", attachment], query);
-        let reply = self.send(Call::get(url, Operation::Item, mailbox(user)).immutable_ids()).await?;
-        read_object(&reply.body, "an attachment")
+        self.object(Call::get(url, Operation::Item, mailbox(user)).immutable_ids(), "an attachment").await
     }
 
     async fn or_one_by_one(
@@ -174,9 +179,8 @@ impl GraphClient {
                 for found in self.list_attachments(user, message, "id").await? {
                     let path = ["users", user, "messages", message, "attachments", &found.id];
                     let url = self.url(&path, &[("$select", PLAIN)]);
-                    let reply =
-                        self.send(Call::get(url, Operation::Item, mailbox(user)).immutable_ids()).await?;
-                    all.push(read_object(&reply.body, "an attachment")?);
+                    let call = Call::get(url, Operation::Item, mailbox(user)).immutable_ids();
+                    all.push(self.object(call, "an attachment").await?);
                 }
                 Ok(all)
             }
@@ -196,6 +200,7 @@ impl GraphClient {
         for _ in 0..MAX_PAGES {
             let Some(url) = next else { return Ok(all) };
             let call = Call::get(url, Operation::Item, mailbox(user)).immutable_ids();
+            let call = if select == WITH_CONTENT_ID { call.probing() } else { call };
             let page = self.page::<AttachmentInfo>(call, "a page of attachments").await?;
             all.extend(page.items.into_iter().filter(|found| seen.insert(found.id.clone())));
             next = page.next;

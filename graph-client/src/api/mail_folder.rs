@@ -3,7 +3,7 @@
 //! The one invariant to know: the tree is whole. What the cheap listing leaves out (hidden folders) is found by comparing the
 //! number of children each folder says it has with those that were seen, and listing where they differ.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use futures::future::try_join_all;
 use serde::Deserialize;
@@ -68,7 +68,7 @@ pub struct MailFolder {
 struct FolderFields {
     id: String,
     #[serde(default)]
-    display_name: String,
+    display_name: Option<String>,
     #[serde(default)]
     parent_folder_id: Option<String>,
     #[serde(default)]
@@ -89,7 +89,7 @@ impl FromObject for MailFolder {
         let fields = FolderFields::deserialize(&raw)?;
         Ok(Self {
             id: fields.id,
-            display_name: fields.display_name,
+            display_name: fields.display_name.unwrap_or_default(),
             parent_id: fields.parent_folder_id,
             is_hidden: fields.is_hidden.unwrap_or_default(),
             is_search_folder: fields.kind.is_some_and(|kind| kind.ends_with("mailSearchFolder")),
@@ -126,7 +126,14 @@ impl FromObject for FolderChange {
 
 impl GraphClient {
     /// The whole tree of a mailbox, hidden folders included, parents before their children, `msgfolderroot` first.
-    pub async fn mail_folders(&self, user: &str) -> Result<Vec<MailFolder>, GraphError> {
+    ///
+    /// `names` is what an earlier call found: folder id by well-known name. Microsoft is not asked again for the names of
+    /// folders that are still there; they keep them for life.
+    pub async fn mail_folders(
+        &self,
+        user: &str,
+        names: &BTreeMap<String, String>,
+    ) -> Result<Vec<MailFolder>, GraphError> {
         let mut root = self.mail_folder(user, ROOT).await?;
         root.well_known = Some(ROOT.to_owned());
         root.parent_id = None;
@@ -148,7 +155,7 @@ impl GraphClient {
                 next.extend(incomplete(&known, &listed));
             }
         }
-        self.name_well_known(user, &mut known).await?;
+        self.name_well_known(user, &mut known, names).await?;
         Ok(in_order(known, &root_id))
     }
 
@@ -168,7 +175,7 @@ impl GraphClient {
     pub async fn mail_folder(&self, user: &str, id: &str) -> Result<MailFolder, GraphError> {
         let call =
             Call::get(self.url(&["users", user, "mailFolders", id], &[]), Operation::List, mailbox(user));
-        read_object(&self.send(call).await?.body, "a mail folder")
+        self.object(call, "a mail folder").await
     }
 
     /// Creates a folder. One of the same name that is there already is returned instead.
@@ -190,6 +197,16 @@ impl GraphClient {
                     || siblings.iter().position(|f| f.display_name.to_lowercase() == name.to_lowercase());
                 exact.or_else(similar).and_then(|index| siblings.into_iter().nth(index)).ok_or(error)
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a folder with what is in it. One that is gone already is deleted.
+    pub async fn delete_folder(&self, user: &str, id: &str) -> Result<(), GraphError> {
+        let url = self.url(&["users", user, "mailFolders", id], &[]);
+        match self.send(Call::delete(url, mailbox(user))).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.class() == ErrorClass::Gone => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -244,12 +261,20 @@ impl GraphClient {
         &self,
         user: &str,
         known: &mut HashMap<String, MailFolder>,
+        before: &BTreeMap<String, String>,
     ) -> Result<(), GraphError> {
         // Where Microsoft names them itself, nothing has to be asked.
         if known.values().any(|folder| folder.well_known.as_deref().is_some_and(|name| name != ROOT)) {
             return Ok(());
         }
-        for names in WELL_KNOWN.chunks(WELL_KNOWN_AT_ONCE) {
+        let mut to_ask = Vec::new();
+        for name in WELL_KNOWN {
+            match before.get(*name).and_then(|id| known.get_mut(id)) {
+                Some(folder) => folder.well_known = Some((*name).to_owned()),
+                None => to_ask.push(*name),
+            }
+        }
+        for names in to_ask.chunks(WELL_KNOWN_AT_ONCE) {
             let ids = try_join_all(names.iter().map(|name| self.well_known_id(user, name))).await?;
             for (name, id) in names.iter().zip(ids) {
                 if let Some(folder) = id.and_then(|id| known.get_mut(&id)) {
@@ -263,8 +288,8 @@ impl GraphClient {
     /// Not every mailbox has every one.
     async fn well_known_id(&self, user: &str, name: &str) -> Result<Option<String>, GraphError> {
         let url = self.url(&["users", user, "mailFolders", name], &[("$select", "id")]);
-        match self.send(Call::get(url, Operation::Item, mailbox(user))).await {
-            Ok(reply) => read_object::<Id>(&reply.body, "a mail folder").map(|found| Some(found.id)),
+        match self.object::<Id>(Call::get(url, Operation::Item, mailbox(user)), "a mail folder").await {
+            Ok(found) => Ok(Some(found.id)),
             Err(error) if matches!(error.class(), ErrorClass::Gone | ErrorClass::SkipItem) => Ok(None),
             Err(error) => Err(error),
         }
@@ -300,8 +325,37 @@ fn incomplete(known: &HashMap<String, MailFolder>, listed: &HashSet<String>) -> 
     ids
 }
 
-/// Breadth first from the root, siblings by name; what hangs nowhere comes last.
+/// Folders that hang in nothing that is listed are hung into the root, or nobody would find what is in them.
+fn adopt(known: &mut HashMap<String, MailFolder>, root_id: &str) {
+    let mut reached: HashSet<String> = HashSet::from([root_id.to_owned()]);
+    let reach = |known: &HashMap<String, MailFolder>, reached: &mut HashSet<String>| loop {
+        let is_new = |f: &&MailFolder| {
+            !reached.contains(&f.id) && f.parent_id.as_ref().is_some_and(|parent| reached.contains(parent))
+        };
+        let found: Vec<String> = known.values().filter(is_new).map(|folder| folder.id.clone()).collect();
+        if found.is_empty() {
+            return;
+        }
+        reached.extend(found);
+    };
+    reach(known, &mut reached);
+    // One at a time: what hangs in an adopted folder stays there, and of a circle the first one is adopted.
+    loop {
+        let is_top = |f: &&MailFolder| !f.parent_id.as_ref().is_some_and(|parent| known.contains_key(parent));
+        let lost = || known.values().filter(|folder| !reached.contains(&folder.id));
+        let next = lost().filter(is_top).chain(lost()).map(|f| (!is_top(&f), f.id.clone())).min();
+        let Some((_, id)) = next else { return };
+        if let Some(folder) = known.get_mut(&id) {
+            tracing::debug!("a mail folder hangs in none that is listed, taken as one of the root");
+            folder.parent_id = Some(root_id.to_owned());
+        }
+        reach(known, &mut reached);
+    }
+}
+
+/// Breadth first from the root, siblings by name.
 fn in_order(mut known: HashMap<String, MailFolder>, root_id: &str) -> Vec<MailFolder> {
+    adopt(&mut known, root_id);
     let mut children: HashMap<String, Vec<(String, String)>> = HashMap::new();
     for folder in known.values() {
         if let Some(parent) = &folder.parent_id {
@@ -319,8 +373,5 @@ fn in_order(mut known: HashMap<String, MailFolder>, root_id: &str) -> Vec<MailFo
         siblings.sort();
         next.extend(siblings.into_iter().map(|(_, id)| id));
     }
-    let mut rest: Vec<_> = known.into_values().collect();
-    rest.sort_by(|a, b| a.id.cmp(&b.id));
-    ordered.extend(rest);
     ordered
 }

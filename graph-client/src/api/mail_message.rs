@@ -7,12 +7,7 @@ use bytes::Bytes;
 use holdfast_model::Millis;
 use serde::Deserialize;
 
-use crate::{
-    GraphClient, GraphError, MimeStream, Page,
-    error::Operation,
-    json::{FromObject, read_object},
-    request::Call,
-};
+use crate::{GraphClient, GraphError, MimeStream, Page, error::Operation, json::FromObject, request::Call};
 
 use super::mail_folder::mailbox;
 
@@ -27,6 +22,12 @@ const DELTA_PAGE_SIZE: u32 = 50;
 
 /// Ids and flags per page.
 const FLAGS_PAGE_SIZE: &str = "1000";
+
+/// Messages with their bodies per page of a plain listing.
+const LISTED_PAGE_SIZE: &str = "50";
+
+/// What a restore recognises a message by.
+const MARKED_SELECT: &str = "id,internetMessageId,receivedDateTime,subject";
 
 /// Ids and one property per page.
 const MARKED_PAGE_SIZE: &str = "500";
@@ -198,19 +199,31 @@ pub struct MessageFlags {
     pub is_read: bool,
 }
 
-/// A message's id and the value of the extended property that was asked for.
+/// A message's id, the value of the extended property that was asked for, and what tells the message from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarkedMessage {
     /// Its immutable id.
     pub id: String,
     /// The value; none where the message lacks the property.
     pub value: Option<String>,
+    /// The name it travels under.
+    pub internet_message_id: Option<String>,
+    /// Its subject.
+    pub subject: Option<String>,
+    /// When it was received, as Microsoft writes it.
+    pub received: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MarkedFields {
     id: String,
+    #[serde(default)]
+    internet_message_id: Option<String>,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    received_date_time: Option<String>,
     #[serde(default)]
     single_value_extended_properties: Option<Vec<ExtendedProperty>>,
 }
@@ -224,7 +237,13 @@ impl FromObject for MarkedMessage {
     fn from_object(raw: &[u8]) -> Result<Self, serde_json::Error> {
         let fields: MarkedFields = serde_json::from_slice(raw)?;
         let properties = fields.single_value_extended_properties.unwrap_or_default();
-        Ok(Self { id: fields.id, value: properties.into_iter().find_map(|property| property.value) })
+        Ok(Self {
+            id: fields.id,
+            value: properties.into_iter().find_map(|property| property.value),
+            internet_message_id: fields.internet_message_id,
+            subject: fields.subject,
+            received: fields.received_date_time,
+        })
     }
 }
 
@@ -246,7 +265,7 @@ impl GraphClient {
     pub async fn message(&self, user: &str, id: &str) -> Result<MailMessage, GraphError> {
         let url = self.url(&["users", user, "messages", id], &[("$select", SELECT)]);
         let call = Call::get(url, Operation::Item, mailbox(user)).immutable_ids();
-        read_object(&self.send(call).await?.body, "a message")
+        self.object(call, "a message").await
     }
 
     /// A message as MIME. Exchange rebuilds it on each read: the bytes are no change key.
@@ -266,6 +285,16 @@ impl GraphClient {
         self.messages_page(user, folder_id, link, &query).await
     }
 
+    /// One page of a folder's messages, all of them, for mailboxes whose delta does not work.
+    pub async fn messages_listed(
+        &self,
+        user: &str,
+        folder_id: &str,
+        link: Option<&str>,
+    ) -> Result<Page<MessageChange>, GraphError> {
+        self.messages_page(user, folder_id, link, &[("$select", SELECT), ("$top", LISTED_PAGE_SIZE)]).await
+    }
+
     /// One page of a folder's ids with the value of one extended property, such as a restore key.
     pub async fn find_by_property(
         &self,
@@ -276,7 +305,7 @@ impl GraphClient {
     ) -> Result<Page<MarkedMessage>, GraphError> {
         let quoted = property_id.replace('\'', "''");
         let expand = format!("singleValueExtendedProperties($filter=id eq '{quoted}')");
-        let query = [("$select", "id"), ("$top", MARKED_PAGE_SIZE), ("$expand", expand.as_str())];
+        let query = [("$select", MARKED_SELECT), ("$top", MARKED_PAGE_SIZE), ("$expand", expand.as_str())];
         self.messages_page(user, folder_id, link, &query).await
     }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use serde_json::{Value, json as value};
@@ -54,7 +56,7 @@ async fn mailbox(delta_works: bool) -> Server {
 async fn the_folder_tree_is_whole_whether_or_not_the_delta_works() {
     for delta_works in [true, false] {
         let server = mailbox(delta_works).await;
-        let folders = server.client().mail_folders("u").await.unwrap();
+        let folders = server.client().mail_folders("u", &BTreeMap::new()).await.unwrap();
         let ids: Vec<_> = folders.iter().map(|folder| folder.id.as_str()).collect();
         assert_eq!(ids, ["root", "hidden", "inbox-id", "under", "deep"]);
         assert_eq!(folders[0].well_known.as_deref(), Some("msgfolderroot"));
@@ -66,9 +68,47 @@ async fn the_folder_tree_is_whole_whether_or_not_the_delta_works() {
 }
 
 #[tokio::test]
+async fn names_that_were_found_before_are_not_asked_for_again() {
+    let server = mailbox(true).await;
+    let names = BTreeMap::from([("inbox".to_owned(), "inbox-id".to_owned())]);
+    let folders = server.client().mail_folders("u", &names).await.unwrap();
+    assert_eq!(folders[2].well_known.as_deref(), Some("inbox"));
+    assert!(server.seen().iter().all(|seen| !seen.uri.path().ends_with("/mailFolders/inbox")));
+    let before = server.seen().len();
+    let stale = BTreeMap::from([("inbox".to_owned(), "not there any more".to_owned())]);
+    let folders = server.client().mail_folders("u", &stale).await.unwrap();
+    assert_eq!(folders[2].well_known.as_deref(), Some("inbox"));
+    assert!(server.seen()[before..].iter().any(|seen| seen.uri.path().ends_with("/mailFolders/inbox")));
+}
+
+#[tokio::test]
+async fn folders_that_hang_in_nothing_listed_are_found_below_the_root() {
+    let listed = [
+        folder("inbox-id", "root", 0),
+        folder("lost", "unlisted", 1),
+        folder("under-lost", "lost", 0),
+        folder("round", "about", 1),
+        folder("about", "round", 1),
+        value!({"id": "nameless", "displayName": null, "parentFolderId": "root"}),
+    ];
+    let server = Server::start(move |_, seen| match seen.uri.path().rsplit('/').next().unwrap() {
+        "msgfolderroot" => json(200, folder("root", "top", 2).to_string()),
+        "delta" => json(200, page(&listed)),
+        "childFolders" => json(200, page(&[])),
+        _ => refusal(404, "ErrorItemNotFound"),
+    })
+    .await;
+    let folders = server.client().mail_folders("u", &BTreeMap::new()).await.unwrap();
+    let parent = |id: &str| folders.iter().find(|f| f.id == id).unwrap().parent_id.clone().unwrap();
+    assert_eq!((parent("lost").as_str(), parent("under-lost").as_str()), ("root", "lost"));
+    assert_eq!((parent("about").as_str(), parent("round").as_str()), ("root", "about"));
+    assert_eq!(folders.len(), 7);
+}
+
+#[tokio::test]
 async fn a_mailbox_that_is_not_there_fails_the_resource() {
     let server = Server::start(|_, _| refusal(404, "MailboxNotEnabledForRESTAPI")).await;
-    let error = server.client().mail_folders("u").await.unwrap_err();
+    let error = server.client().mail_folders("u", &BTreeMap::new()).await.unwrap_err();
     assert_eq!(error.class(), crate::ErrorClass::FailResource);
 }
 
@@ -127,12 +167,49 @@ async fn attachments_are_listed_whole_by_whatever_way_works() {
 }
 
 #[tokio::test]
+async fn what_attachments_can_be_listed_with_is_found_out_by_one_request() {
+    let server = Server::start(move |_, seen| {
+        let has_ids = seen.uri.query().unwrap_or_default().contains("contentId");
+        if has_ids { refusal(400, "BadRequest") } else { json(200, page(&[])) }
+    })
+    .await;
+    let client = server.client();
+    let all = ["m", "n", "o"].map(|message| client.attachments("u", message));
+    for found in futures::future::join_all(all).await {
+        assert!(found.unwrap().is_empty());
+    }
+    assert_eq!(server.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_gone_is_deleted() {
+    let server = Server::start(|n, _| match n {
+        0 => with_header(json(204, ""), "x", "y"),
+        _ => refusal(404, "ErrorItemNotFound"),
+    })
+    .await;
+    server.client().delete_folder("u", "f").await.unwrap();
+    server.client().delete_folder("u", "f").await.unwrap();
+    let seen = &server.seen()[1];
+    assert_eq!((seen.method.as_str(), seen.uri.path()), ("DELETE", "/v1.0/users/u/mailFolders/f"));
+}
+
+#[tokio::test]
 async fn a_property_is_asked_for_by_its_name_and_its_value_comes_back() {
     let marked = value!({"id": "m", "singleValueExtendedProperties": [{"id": "x", "value": "key"}]});
     let server = Server::start(move |_, _| json(200, page(&[marked.clone(), value!({"id": "n"})]))).await;
     let property = "String {11111111-2222-3333-4444-555555555555} Name it's";
     let page = server.client().find_by_property("u", "f", property, None).await.unwrap();
-    assert_eq!(page.items[0], MarkedMessage { id: "m".into(), value: Some("key".into()) });
+    assert_eq!(
+        page.items[0],
+        MarkedMessage {
+            id: "m".into(),
+            value: Some("key".into()),
+            internet_message_id: None,
+            subject: None,
+            received: None,
+        }
+    );
     assert_eq!(page.items[1].value, None);
     let query = server.seen()[0].uri.query().unwrap().to_owned();
     assert!(query.contains("%7B11111111-2222-3333-4444-555555555555%7D%20Name%20it%27%27s"), "{query}");

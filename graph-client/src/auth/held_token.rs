@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use holdfast_model::Clock;
+use holdfast_model::{Clock, Millis};
 use tokio::sync::watch;
 
 use super::{AccessToken, TokenSource};
@@ -14,35 +14,44 @@ use crate::GraphError;
 /// How long a call waits for the next token before it gives up.
 pub const MAX_TOKEN_WAIT: Duration = Duration::from_mins(5);
 
-/// A token this close to its end is not used for a new request.
+/// A token this close to its end is not used for a new request …
 const MARGIN_MS: u64 = 30_000;
+/// … but one that lives only shortly is used for all but this part of what was left when it came.
+const MARGIN_FRACTION: u64 = 8;
 
 /// How often the clock is looked at again while waiting.
 const RECHECK: Duration = Duration::from_secs(1);
 
 /// A token that somebody else renews.
 pub struct HeldToken {
-    current: watch::Sender<AccessToken>,
+    /// The token, and until when it is used for new requests.
+    current: watch::Sender<(AccessToken, Millis)>,
     clock: Arc<dyn Clock>,
 }
 
 impl HeldToken {
     /// Starts with the token of the lease.
     pub fn new(token: AccessToken, clock: Arc<dyn Clock>) -> Self {
-        Self { current: watch::Sender::new(token), clock }
+        let until_ms = usable_until(&token, clock.now_ms());
+        Self { current: watch::Sender::new((token, until_ms)), clock }
     }
 
     /// Puts the next token in place; calls that wait for it go on.
     pub fn set(&self, token: AccessToken) {
-        self.current.send_replace(token);
+        let until_ms = usable_until(&token, self.clock.now_ms());
+        // The same token again must not look fresher than it did.
+        self.current.send_modify(|held| {
+            let until_ms = if held.0.is_same(&token) { until_ms.min(held.1) } else { until_ms };
+            *held = (token, until_ms);
+        });
     }
 
     async fn wait_for(&self, accept: impl Fn(&AccessToken) -> bool) -> Result<AccessToken, GraphError> {
         let mut receiver = self.current.subscribe();
         let deadline = tokio::time::Instant::now() + MAX_TOKEN_WAIT;
         loop {
-            let token = receiver.borrow_and_update().clone();
-            if accept(&token) && self.is_fresh(&token) {
+            let (token, until_ms) = receiver.borrow_and_update().clone();
+            if accept(&token) && self.clock.now_ms() < until_ms {
                 return Ok(token);
             }
             let now = tokio::time::Instant::now();
@@ -54,10 +63,11 @@ impl HeldToken {
                 tokio::time::timeout(RECHECK.min(deadline - now), receiver.changed()).await;
         }
     }
+}
 
-    fn is_fresh(&self, token: &AccessToken) -> bool {
-        self.clock.now_ms().saturating_add(MARGIN_MS) < token.expires_at_ms
-    }
+fn usable_until(token: &AccessToken, now_ms: Millis) -> Millis {
+    let left = token.expires_at_ms.saturating_sub(now_ms);
+    token.expires_at_ms - MARGIN_MS.min(left / MARGIN_FRACTION)
 }
 
 #[async_trait]
@@ -88,6 +98,18 @@ mod tests {
         assert!(!waiting.is_finished());
         held.set(AccessToken::new("new".into(), clock.now_ms() + 3_600_000));
         assert_eq!(waiting.await.unwrap().unwrap().secret.as_str(), "new");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_lives_shorter_than_the_margin_is_used_nearly_to_its_end() {
+        let clock = TestClock::shared();
+        let short = AccessToken::new("short".into(), clock.now_ms() + 20_000);
+        let held = HeldToken::new(short.clone(), clock.clone());
+        assert_eq!(held.token().await.unwrap().secret.as_str(), "short");
+        tokio::time::sleep(Duration::from_secs(18)).await;
+        held.set(short);
+        let asked = tokio::time::timeout(Duration::from_secs(10), held.token()).await;
+        assert!(asked.is_err(), "two seconds before its end it is not used for anything new");
     }
 
     #[tokio::test(start_paused = true)]

@@ -303,3 +303,19 @@ fn back_off_doubles_up_to_five_minutes_with_full_jitter() {
         assert!((0..50).all(|_| backoff(made, &random) <= ceiling));
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_asked_for_again() {
+    let server = Server::start(|n, _| match n {
+        0 => answer(200, &MESSAGE[..20]),
+        1 => answer(200, "<html>busy</html>"),
+        _ => answer(200, MESSAGE),
+    })
+    .await;
+    assert_eq!(server.client().message("u", "m").await.unwrap().id, "m");
+    assert_eq!(server.seen().len(), 3);
+    let server = Server::start(|_, _| answer(200, "nonsense")).await;
+    let error = server.client().messages_delta("u", "f", None).await.unwrap_err();
+    assert!(matches!(error, GraphError::Malformed { .. }));
+    assert_eq!(server.seen().len(), 4);
+}

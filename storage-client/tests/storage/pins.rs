@@ -1,7 +1,7 @@
 //! Majorities of pin owners: commit, checkpoint, read, raise the fence; and the coordinator's calls to all nodes.
 
 use bytes::Bytes;
-use holdfast_model::{Epoch, Generation, LayoutVersion, Sequence, Workload};
+use holdfast_model::{Epoch, Fence, Generation, LayoutVersion, Sequence, Workload};
 use holdfast_proto::status::ErrorCode;
 use holdfast_repository::StoreError;
 use holdfast_storage_client::{CommitOutcome, PinsView};
@@ -45,6 +45,9 @@ async fn a_minority_is_no_commit() {
     assert!(matches!(&error, StoreError::Unavailable { reason } if reason.contains("1 of 3")), "{error:?}");
     cluster.links[1].mend();
     cluster.links[2].mend();
+    // The two others may as well have lost what they knew: only a fence that they keep decides.
+    assert!(!view(&cluster).await.unwrap().majority_answered);
+    raise(&cluster, 2).await.unwrap();
     let view = view(&cluster).await.unwrap();
     assert!(view.majority_answered && view.pins.is_empty() && view.undecided.is_empty());
 }
@@ -107,10 +110,44 @@ async fn pins_of_the_only_surviving_owner_are_shown_and_flagged() {
 async fn a_pin_that_a_silent_owner_could_make_a_commit_is_undecided() {
     let cluster = cluster(&["a", "b", "c"], 3, 2).await;
     cluster.nodes[0].state().pins.insert(1, pin(1, 1).encode());
+    cluster.nodes[1].state().fence = fence(2);
     cluster.links[2].cut().await;
     let view = view(&cluster).await.unwrap();
     assert!(view.majority_answered && view.pins.is_empty());
     assert_eq!(view.undecided, [(pin(1, 1), 1)]);
+}
+
+#[tokio::test]
+async fn an_owner_that_lost_its_state_makes_no_committed_pin_void() {
+    let cluster = cluster(&["a", "b", "c"], 3, 2).await;
+    for node in &cluster.nodes[..2] {
+        for sequence in 1..=2 {
+            node.state().pins.insert(sequence, pin(sequence, 1).encode());
+        }
+        node.state().fence = fence(1);
+    }
+    cluster.nodes[1].state().pins.clear();
+    cluster.nodes[1].state().fence = Fence::default();
+    // One owner knows the pins, one was never asked, one has an empty disk: nobody denies anything.
+    let read = view(&cluster).await.unwrap();
+    assert!(!read.majority_answered);
+    assert_eq!(read.pins, [(pin(1, 1), 1), (pin(2, 1), 1)]);
+    // The next commit reaches all three. What came before it is still not void.
+    commit(&cluster, 3, 2).await.unwrap();
+    let read = view(&cluster).await.unwrap();
+    assert!(read.majority_answered);
+    assert_eq!((read.pins, read.undecided), (vec![(pin(3, 2), 3)], vec![(pin(1, 1), 1), (pin(2, 1), 1)]));
+}
+
+#[tokio::test]
+async fn calls_to_whole_layouts_run_on_any_thread() {
+    let cluster = cluster(&["a", "b"], 2, 2).await;
+    let (client, layout) = (cluster.client(), cluster.layout.clone());
+    let spawned = tokio::spawn(async move {
+        let applied = client.apply_layout(&layout, Generation(2), Epoch(3)).await;
+        (applied.len(), client.status(&layout).await.len())
+    });
+    assert_eq!(spawned.await.unwrap(), (2, 2));
 }
 
 #[tokio::test]

@@ -44,6 +44,22 @@ fn a_raised_fence_commits_nothing_more_also_after_a_kill() {
 }
 
 #[test]
+fn an_attempt_of_an_older_generation_commits_nothing() {
+    let rig = Rig::new();
+    let node = rig.open();
+    node.open_session(&caller(1), SESSION, None).unwrap();
+    node.apply(authority(2, 5, None)).unwrap();
+    let floor = Fence { generation: holdfast_model::Generation(2), attempt: 0 };
+    assert_eq!(put_pin(&node, 1, 1).unwrap(), (PinOutcome::Fenced, floor));
+    let space = PinSpace { tenant: TENANT, resource: RESOURCE, workload: Workload::Mail };
+    assert_eq!(node.raise_fence(&space, fence(9)).unwrap().0, floor);
+    let checkpoint = node.put_checkpoint(&caller(1), SESSION, 1, (Bytes::new(), &[]));
+    assert!(!checkpoint.unwrap());
+    // What nobody fenced is not shown as fenced.
+    assert_eq!(node.read_pins(&caller(1), 0).unwrap().highest_fence, fence(1));
+}
+
+#[test]
 fn a_pin_must_be_the_one_the_ticket_names_and_of_a_living_epoch() {
     let rig = Rig::new();
     let node = rig.open();
@@ -76,14 +92,28 @@ fn a_session_needs_a_living_base_and_ends_with_its_lease() {
     stranger.claims.tenant = TenantId([9; 16]);
     assert!(matches!(node.renew_session(&stranger, SESSION), Err(Error::SessionTaken)));
     let lease_ms = u64::try_from(lease.as_millis()).unwrap();
-    rig.clock.now_ms.fetch_add(lease_ms - 1, Ordering::Relaxed);
+    rig.clock.advance(lease_ms - 60_000);
     node.renew_session(&caller(1), SESSION).unwrap();
-    rig.clock.now_ms.fetch_add(lease_ms, Ordering::Relaxed);
+    rig.clock.advance(lease_ms);
     assert!(matches!(node.renew_session(&caller(1), SESSION), Err(Error::SessionUnknown)));
     node.end_lapsed_sessions().unwrap();
     assert_eq!(node.status().unwrap().sessions, 0);
     rig.clock.now_ms.store(5_000_000, Ordering::Relaxed);
     assert!(matches!(open(&base), Err(Error::BasePinExpired)));
+}
+
+#[test]
+fn a_clock_that_jumps_ends_no_session_and_keeps_none() {
+    let rig = Rig::new();
+    let node = rig.open();
+    let (_, lease) = node.open_session(&caller(1), SESSION, None).unwrap();
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap();
+    rig.clock.now_ms.fetch_add(10 * lease_ms, Ordering::Relaxed);
+    node.end_lapsed_sessions().unwrap();
+    node.renew_session(&caller(1), SESSION).unwrap();
+    rig.clock.now_ms.store(1, Ordering::Relaxed);
+    rig.clock.advance(lease_ms);
+    assert!(matches!(node.renew_session(&caller(1), SESSION), Err(Error::SessionUnknown)));
 }
 
 #[test]

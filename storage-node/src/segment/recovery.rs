@@ -101,10 +101,12 @@ pub fn recover(context: &Recovery<'_>, name: SegmentFile) -> Result<Option<Opene
     let file = if has_mark { context.disk.open(&path) } else { context.disk.open_read(&path) };
     let file = file.map_err(Error::io("open", &path))?;
     let len = file.size().map_err(Error::io("measure", &path))?;
-    if let Some(trailer) = read_trailer(&*file, len) {
-        if has_mark {
-            fs::remove_file(name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
-        }
+    let trailer = read_trailer(&*file, len);
+    let trailer = match trailer {
+        Some(trailer) if has_mark => finish_seal(context, &name, &*file, trailer)?.then_some(trailer),
+        other => other,
+    };
+    if let Some(trailer) = trailer {
         let state = SegmentState::Sealed(trailer);
         return Ok(Some(Opened {
             name,
@@ -130,6 +132,29 @@ pub fn recover(context: &Recovery<'_>, name: SegmentFile) -> Result<Option<Opene
     recover_open(context, name, file, mark).map(Some)
 }
 
+/// A mark beside a trailer: the seal was interrupted, perhaps before its sync. Only when every record before the footer is
+/// there is it completed; otherwise the segment is still open, and what looks like a footer is part of its torn tail.
+fn finish_seal(
+    context: &Recovery<'_>,
+    name: &SegmentFile,
+    file: &dyn DiskFile,
+    trailer: Trailer,
+) -> Result<bool, Error> {
+    let path = name.path();
+    let mark = MarkFile::open(context.disk, &name.mark_path(), name.id, FIRST)?;
+    let walk = walk(file, name.id, trailer.footer_offset, mark.durable())?;
+    let whole = walk.damaged.is_empty() && walk.end == trailer.footer_offset;
+    if !whole || read_footer(context.disk, name, trailer).is_err() {
+        return Ok(false);
+    }
+    let len = file.size().map_err(Error::io("measure", &path))?;
+    write_again(file, mark.durable().max(FIRST)..len).map_err(Error::io("write", &path))?;
+    file.sync().map_err(Error::io("sync", &path))?;
+    fs::remove_file(name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
+    context.disk.sync_dir(name.dir()).map_err(Error::io("sync", name.dir()))?;
+    Ok(true)
+}
+
 fn recover_open(
     context: &Recovery<'_>,
     name: SegmentFile,
@@ -145,6 +170,10 @@ fn recover_open(
     if !walk.damaged.is_empty() {
         // Left as it is, for people and for repair: it takes no appends and is walked again at the next start.
         context.keep_aside(&*file, &walk.damaged)?;
+        let unsynced = walk.entries.iter().map(|entry| entry.offset..entry.offset + u64::from(entry.len));
+        for range in unsynced.filter(|range| range.end > mark.durable()) {
+            write_again(&*file, range).map_err(Error::io("write", &path))?;
+        }
         file.sync().map_err(Error::io("sync", &path))?;
         let state = SegmentState::Walked(walk.entries);
         return Ok(Opened { name, end: walk.end, state, damaged: walk.damaged, torn_bytes: 0 });
@@ -155,19 +184,21 @@ fn recover_open(
             .keep_aside(&*file, &[DamagedRange { segment: name.id, offset: walk.end, len: torn_bytes }])?;
         file.truncate(walk.end).map_err(Error::io("truncate", &path))?;
     }
-    let hasher = hash(&*file, walk.end).map_err(Error::io("read", &path))?;
+    let hasher = hash(&*file, &walk.entries).map_err(Error::io("read", &path))?;
     let mut open = OpenSegment {
         file,
         mark,
         durable_entries: walk.entries.len(),
         entries: walk.entries,
+        durable_hasher: hasher.clone(),
         hasher,
-        unhashed: Vec::new(),
         end: walk.end,
         staged: Vec::new(),
         name: name.clone(),
     };
     // What stands above the mark was perhaps never synced; from now on it is served.
+    let unsynced = open.mark.durable().max(FIRST)..walk.end;
+    write_again(&*open.file, unsynced).map_err(Error::io("write", &path))?;
     open.sync().map_err(Error::io("sync", &path))?;
     let state = SegmentState::Open(Box::new(open));
     Ok(Opened { name, end: walk.end, state, damaged: Vec::new(), torn_bytes })
@@ -301,15 +332,33 @@ fn next_valid(file: &dyn DiskFile, segment: SegmentId, from: u64, len: u64) -> O
     None
 }
 
-fn hash(file: &dyn DiskFile, end: u64) -> std::io::Result<blake3::Hasher> {
-    let mut hasher = blake3::Hasher::new();
+/// After a failed sync the system may call pages clean that never reached the disk, and a later sync passes them over. Written
+/// once more they are dirty again.
+fn write_again(file: &dyn DiskFile, range: std::ops::Range<u64>) -> std::io::Result<()> {
     let mut buffer = vec![0; SEARCH_WINDOW];
-    let mut at = 0;
-    while at < end {
-        let want = usize::try_from((end - at).min(SEARCH_WINDOW as u64)).expect("at most the window");
+    let mut at = range.start;
+    while at < range.end {
+        let want = usize::try_from((range.end - at).min(SEARCH_WINDOW as u64)).expect("at most the window");
         file.read_exact_at(&mut buffer[..want], at)?;
-        hasher.update(&buffer[..want]);
+        file.write_all_at(&buffer[..want], at)?;
         at += want as u64;
+    }
+    Ok(())
+}
+
+/// Over the superblock and the header of every record, as the writer makes it.
+fn hash(file: &dyn DiskFile, entries: &[FooterEntry]) -> std::io::Result<blake3::Hasher> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; SUPERBLOCK_BYTES];
+    file.read_exact_at(&mut buffer, 0)?;
+    hasher.update(&buffer);
+    for entry in entries {
+        buffer.resize(HEADER_PEEK_BYTES, 0);
+        file.read_exact_at(&mut buffer, entry.offset)?;
+        let peek = scan_len(&buffer).map_err(std::io::Error::other)?;
+        buffer.resize(peek.header_len, 0);
+        file.read_exact_at(&mut buffer, entry.offset)?;
+        hasher.update(&buffer);
     }
     Ok(hasher)
 }

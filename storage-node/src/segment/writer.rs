@@ -5,7 +5,6 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use bytes::Bytes;
 use holdfast_model::Random;
 use holdfast_record::{
     Footer, FooterEntry, RECORD_ALIGN, SUPERBLOCK_BYTES, SealedRecord, SegmentClass, Superblock, Trailer,
@@ -20,8 +19,6 @@ use crate::{
 
 /// Smaller pieces are gathered and written together.
 const STAGING_BYTES: usize = 256 << 10;
-/// From so many bytes on, hashing and syncing overlap.
-const OVERLAP_BYTES_MIN: u64 = 256 << 10;
 static PADDING: [u8; RECORD_ALIGN] = [0; RECORD_ALIGN];
 /// A sealed segment's footer never has more entries, so that it decodes again.
 const MAX_ENTRIES: usize = 1 << 20;
@@ -67,14 +64,14 @@ pub struct OpenSegment {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) mark: MarkFile,
     pub(super) entries: Vec<FooterEntry>,
-    /// Over what is durable.
+    /// Over the superblock and the header of every record: each header names the hash of its ciphertext.
     pub(super) hasher: blake3::Hasher,
-    /// Written since, in order.
-    pub(super) unhashed: Vec<Bytes>,
     pub(super) end: u64,
     pub(super) staged: Vec<u8>,
     /// What to return to when a batch cannot be written.
     pub(super) durable_entries: usize,
+    /// And the hash over it.
+    pub(super) durable_hasher: blake3::Hasher,
 }
 
 impl SegmentWriter {
@@ -173,8 +170,8 @@ fn create(setup: &WriterSetup, name: SegmentFile) -> Result<OpenSegment, Error> 
         file,
         mark,
         entries: Vec::new(),
+        durable_hasher: hasher.clone(),
         hasher,
-        unhashed: Vec::new(),
         end: SUPERBLOCK_BYTES as u64,
         staged: Vec::new(),
         durable_entries: 0,
@@ -189,9 +186,9 @@ impl OpenSegment {
 
     fn append(&mut self, record: &SealedRecord) -> io::Result<Location> {
         let (offset, len) = (self.end, record.encoded_len());
-        let header = Bytes::from(record.encode_header_at(self.name.id, offset));
-        let padding = Bytes::from_static(&PADDING[..len - header.len() - record.ciphertext.len()]);
-        self.unhashed.extend([header.clone(), record.ciphertext.clone(), padding.clone()]);
+        let header = record.encode_header_at(self.name.id, offset);
+        let padding = &PADDING[..len - header.len() - record.ciphertext.len()];
+        self.hasher.update(&header);
         self.stage(&header)?;
         if record.ciphertext.len() >= STAGING_BYTES {
             self.flush()?;
@@ -200,7 +197,7 @@ impl OpenSegment {
         } else {
             self.stage(&record.ciphertext)?;
         }
-        self.stage(&padding)?;
+        self.stage(padding)?;
         let len = u32::try_from(len).expect("at most MAX_RECORD_BYTES");
         self.entries.push(FooterEntry {
             key: record.key(),
@@ -229,29 +226,11 @@ impl OpenSegment {
 
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.sync_and_hash()?;
+        self.file.sync()?;
         self.mark.advance(self.end)?;
         self.durable_entries = self.entries.len();
+        self.durable_hasher.clone_from(&self.hasher);
         Ok(())
-    }
-
-    /// Hashes what was written while the disk is busy with it.
-    fn sync_and_hash(&mut self) -> io::Result<()> {
-        let (file, hasher, unhashed) = (&self.file, &mut self.hasher, &mut self.unhashed);
-        let mut hash = || {
-            for piece in unhashed.drain(..) {
-                hasher.update(&piece);
-            }
-        };
-        if self.end - self.mark.durable() < OVERLAP_BYTES_MIN {
-            hash();
-            return file.sync();
-        }
-        std::thread::scope(|scope| {
-            let syncing = scope.spawn(|| file.sync());
-            hash();
-            syncing.join().unwrap_or_else(|_| Err(io::Error::other("the sync panicked")))
-        })
     }
 
     fn roll_back(&mut self) -> io::Result<()> {
@@ -259,15 +238,12 @@ impl OpenSegment {
         self.file.truncate(self.mark.durable())?;
         self.end = self.mark.durable();
         self.entries.truncate(self.durable_entries);
-        self.unhashed.clear();
+        self.hasher.clone_from(&self.durable_hasher);
         Ok(())
     }
 
     pub(super) fn seal(mut self, disk: &dyn Disk) -> io::Result<()> {
         self.flush()?;
-        for piece in self.unhashed.drain(..) {
-            self.hasher.update(&piece);
-        }
         let footer = Footer::new(self.name.id, *self.hasher.finalize().as_bytes(), self.entries).encode();
         let trailer = Trailer { footer_offset: self.end, footer_len: footer.len() as u64 }.encode();
         self.file.write_all_at(&footer, self.end)?;

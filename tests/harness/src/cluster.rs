@@ -41,11 +41,20 @@ pub struct ClusterOptions {
     pub nodes: Vec<&'static str>,
     pub lease_seconds: u64,
     pub slots: u32,
+    /// The `[telemetry]` section of every process, as TOML lines; empty for the defaults.
+    pub telemetry: String,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { coordinators: 2, workers: 3, nodes: vec!["a", "a", "b", "b"], lease_seconds: 8, slots: 3 }
+        Self {
+            coordinators: 2,
+            workers: 3,
+            nodes: vec!["a", "a", "b", "b"],
+            lease_seconds: 8,
+            slots: 3,
+            telemetry: String::new(),
+        }
     }
 }
 
@@ -56,6 +65,8 @@ pub struct Cluster {
     pub workers: Vec<Process>,
     pub nodes: Vec<Process>,
     pub addresses: Vec<String>,
+    /// The admin port of each coordinator.
+    pub admin_addresses: Vec<String>,
     pki: Pki,
     operator_tls: TlsOptions,
 }
@@ -81,6 +92,8 @@ impl Cluster {
             workers,
             nodes,
             addresses: files.addresses,
+            node_addresses: files.node_addresses,
+            admin_addresses: files.admin_addresses,
             pki: files.pki,
             operator_tls,
         };
@@ -147,8 +160,13 @@ impl Cluster {
 
     /// Starts a backup of a whole tenant: the run's id.
     pub async fn start_backup(&self, tenant: &str) -> String {
+        self.start_backup_at(0, tenant).await
+    }
+
+    /// The same at one coordinator of several.
+    pub async fn start_backup_at(&self, index: usize, tenant: &str) -> String {
         let request = StartBackupRequest { tenant: tenant.to_owned(), ..Default::default() };
-        self.operator().start_backup(request).await.expect("start a backup").into_inner().run
+        self.operator_at(index).start_backup(request).await.expect("start a backup").into_inner().run
     }
 
     pub async fn start_restore(&self, snapshot: &str) -> String {
@@ -214,6 +232,8 @@ struct Files {
     coordinators: Vec<(String, PathBuf)>,
     workers: Vec<(String, PathBuf)>,
     addresses: Vec<String>,
+    admin_addresses: Vec<String>,
+    node_addresses: Vec<String>,
 }
 
 impl Files {
@@ -225,10 +245,15 @@ impl Files {
         std::fs::write(folder.join("signing.pub"), hex::encode(public)).expect("write the public key");
         let ports: [u16; 16] = free_ports();
         let (node_ports, coordinator_ports) = ports.split_at(10);
-        let addresses: Vec<String> = coordinator_ports[..options.coordinators]
-            .iter()
-            .map(|port| format!("127.0.0.1:{port}"))
-            .collect();
+        let (ports, admin_ports) = coordinator_ports.split_at(3);
+        let at = |ports: &[u16]| -> Vec<String> {
+            ports[..options.coordinators].iter().map(|port| format!("127.0.0.1:{port}")).collect()
+        };
+        let (addresses, admin_addresses) = (at(ports), at(admin_ports));
+        let telemetry = match options.telemetry.as_str() {
+            "" => String::new(),
+            lines => format!("\n[telemetry]\n{lines}\n"),
+        };
         let write = |role: Role, name: String, text: String| {
             let tls = pki.issue(role, &name, &[]).expect("issue a certificate").options();
             let tls = format!(
@@ -236,7 +261,7 @@ impl Files {
                 tls.cert_file, tls.key_file, tls.ca_file
             );
             let path = folder.join(format!("{name}.toml"));
-            std::fs::write(&path, text.replace("{tls}", &tls)).expect("write a configuration");
+            std::fs::write(&path, text.replace("{tls}", &tls) + &telemetry).expect("write a configuration");
             (name, path)
         };
         let nodes = (1..=options.nodes.len())
@@ -248,7 +273,13 @@ impl Files {
         let coordinators = (0..options.coordinators)
             .map(|index| {
                 let name = format!("coordinator-{}", index + 1);
-                let text = coordinator(folder, services, options, (&name, &addresses[index], node_ports));
+                let text = coordinator(
+                    folder,
+                    services,
+                    options,
+                    [&name, &addresses[index], &admin_addresses[index]],
+                    node_ports,
+                );
                 write(Role::Coordinator, name, text)
             })
             .collect();
@@ -259,7 +290,8 @@ impl Files {
                 write(Role::Worker, name, text)
             })
             .collect();
-        Self { nodes, coordinators, workers, addresses, pki }
+        let node_addresses = node_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        Self { nodes, coordinators, workers, addresses, admin_addresses, node_addresses, pki }
     }
 }
 
@@ -275,10 +307,11 @@ fn coordinator(
     folder: &Path,
     services: &Services,
     options: &ClusterOptions,
-    (name, listen, node_ports): (&str, &str, &[u16]),
+    [name, listen, admin]: [&str; 3],
+    node_ports: &[u16],
 ) -> String {
     let mut text = format!(
-        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\nlisten = \"{listen}\"\ncatalog-url = \"{}\"\nkey-file = {:?}\nsigning-key-file = {:?}\nredis-url = \"{}\"\nlease-seconds = {}\nterm-seconds = 5\nrepublish-after-seconds = 5\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}\n[pool]\nname = \"default\"\ncopies = 2\nack-sites = 2\n",
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\nlisten = \"{listen}\"\nadmin-listen = \"{admin}\"\ncatalog-url = \"{}\"\nkey-file = {:?}\nsigning-key-file = {:?}\nredis-url = \"{}\"\nlease-seconds = {}\nterm-seconds = 5\nrepublish-after-seconds = 5\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}\n[pool]\nname = \"default\"\ncopies = 2\nack-sites = 2\n",
         services.postgres.url(),
         folder.join("key.json"),
         folder.join("signing.key"),

@@ -135,6 +135,13 @@ impl Redis {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    /// Whether a key exists.
+    pub async fn has(&self, key: &str) -> bool {
+        let client = redis::Client::open(self.url()).expect("a valid URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("connect to Redis");
+        redis::cmd("EXISTS").arg(key).query_async(&mut connection).await.expect("ask Redis")
+    }
+
     /// Empties it, as a failover to an empty replica would.
     pub async fn empty(&self) {
         let client = redis::Client::open(self.url()).expect("a valid URL");
@@ -145,7 +152,7 @@ impl Redis {
 
 /// A PostgreSQL server.
 pub struct Postgres {
-    _process: Process,
+    process: Process,
     port: u16,
 }
 
@@ -181,11 +188,22 @@ impl Postgres {
             command
         });
         answers(port, "PostgreSQL takes connections").await;
-        Self { _process: process, port }
+        Self { process, port }
     }
 
     pub fn url(&self) -> String {
         format!("postgres://app@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// `kill -9`: its other processes notice and end.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same data.
+    pub async fn restart(&mut self) {
+        self.process.restart();
+        answers(self.port, "PostgreSQL takes connections again").await;
     }
 }
 

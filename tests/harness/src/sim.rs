@@ -8,21 +8,30 @@ use serde_json::Value;
 
 pub const MICROSOFT_TENANT: &str = "6d1b1c52-5f0a-4c37-9a52-0a5f4c1d7e11";
 pub const CLIENT_ID: &str = "b7c6a2f4-2d1e-4c0b-8f43-9d5b7d1e2a33";
+/// An application that may read no mail.
+pub const POOR_CLIENT_ID: &str = "c1f5de20-9a0c-4a55-8c0e-2b61f3d0ab77";
 pub const CLIENT_SECRET: &str = "a-secret-only-for-tests";
 
 /// Options of a tenant with the application of [`CLIENT_ID`] and every permission it needs.
 pub fn options(users: u32, messages_per_user: u32, total_bytes: u64) -> SimOptions {
     SimOptions {
         tenant_id: MICROSOFT_TENANT.to_owned(),
-        apps: vec![SimApp {
-            client_id: CLIENT_ID.to_owned(),
-            client_secret: Some(CLIENT_SECRET.to_owned()),
-            certificate_pem: None,
-            roles: ["Mail.Read", "Mail.ReadWrite", "User.Read.All"].map(str::to_owned).to_vec(),
-        }],
+        apps: vec![
+            app(CLIENT_ID, &["Mail.Read", "Mail.ReadWrite", "User.Read.All"]),
+            app(POOR_CLIENT_ID, &["User.Read.All"]),
+        ],
         seed: 20_261_124,
         population: Population { users, messages_per_user, total_bytes, ..Population::default() },
         ..SimOptions::default()
+    }
+}
+
+fn app(client_id: &str, roles: &[&str]) -> SimApp {
+    SimApp {
+        client_id: client_id.to_owned(),
+        client_secret: Some(CLIENT_SECRET.to_owned()),
+        certificate_pem: None,
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
     }
 }
 

@@ -15,22 +15,15 @@ mod tenants;
 use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
-use holdfast_proto::{coordinator::*, status::ErrorCode};
-use holdfast_runtime::PeerIdentity;
+use holdfast_proto::coordinator::*;
 use operator_api_server::OperatorApi;
 use tonic::{Request, Response, Status};
 
-use crate::{catalog::audit::Actor, core::Core};
+use crate::{core::Core, service::actor};
 
 /// The service.
 pub(crate) struct OperatorService {
     pub(crate) core: Arc<Core>,
-}
-
-/// Who asks: the role check in front of the service put it there.
-fn actor<T>(request: &Request<T>) -> Result<Actor, Status> {
-    let peer = request.extensions().get::<PeerIdentity>();
-    peer.map(Actor::of).ok_or_else(|| ErrorCode::Forbidden.status("the caller has not been identified"))
 }
 
 macro_rules! plain {

@@ -15,6 +15,9 @@ use crate::{
     job::spec::JobSpec,
 };
 
+/// The longest path that Linux takes.
+const MAX_OUT_BYTES: usize = 4096;
+
 impl OperatorService {
     pub(super) async fn restore(
         &self,
@@ -62,10 +65,7 @@ impl OperatorService {
         request: StartExportRequest,
     ) -> Result<StartRunResponse, Error> {
         let snapshot = self.core.catalog.snapshot(snapshot_id(&request.snapshot)?).await?;
-        if !std::path::Path::new(&request.out).is_absolute() {
-            let problem = "write an absolute path that the workers can reach".to_owned();
-            return Err(Error::Invalid { field: "out", value: request.out, problem });
-        }
+        check_out(&request.out)?;
         let format: ExportFormat = word("format", &request.format, ExportFormat::Eml)?;
         let job = NewJob {
             spec: JobSpec::Export { snapshot: snapshot.id, paths: request.paths, format, out: request.out },
@@ -75,9 +75,42 @@ impl OperatorService {
     }
 }
 
+/// The folder is made by a worker, as the user it runs as: it must say plainly which it is.
+fn check_out(out: &str) -> Result<(), Error> {
+    let path = std::path::Path::new(out);
+    let problem = if !path.is_absolute() {
+        "write an absolute path that the workers can reach"
+    } else if path.components().any(|part| part == std::path::Component::ParentDir) {
+        "write it without '..'"
+    } else if out.len() > MAX_OUT_BYTES || out.chars().any(char::is_control) {
+        "write a plain path of at most 4096 bytes"
+    } else {
+        return Ok(());
+    };
+    let value = out.chars().filter(|c| !c.is_control()).take(200).collect();
+    Err(Error::Invalid { field: "out", value, problem: problem.to_owned() })
+}
+
 fn word<T: std::str::FromStr<Err = String>>(field: &'static str, text: &str, default: T) -> Result<T, Error> {
     if text.is_empty() {
         return Ok(default);
     }
     text.parse().map_err(|problem| Error::Invalid { field, value: text.to_owned(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_goes_where_it_says_and_nowhere_else() {
+        assert!(check_out("/srv/export/2026-11").is_ok());
+        for wrong in
+            ["", "export", "./export", "/srv/../etc", "/srv/export/..", "/srv/a\nb", &"/a".repeat(3000)]
+        {
+            let error = check_out(wrong).unwrap_err().to_string();
+            assert!(error.starts_with("out '") && error.contains("write"), "{error}");
+            assert!(error.len() < 400 && !error.contains('\n'), "{error}");
+        }
+    }
 }

@@ -70,6 +70,8 @@ impl<'a> MailBackup<'a> {
         let before = base.map(|header| MailState::read(&header.state)).unwrap_or_else(|| MailState::fresh(0));
         let to_retry: Vec<FailedMessage> =
             base.map(|header| serde_json::from_slice(&header.failed).unwrap_or_default()).unwrap_or_default();
+        let (partial, to_retry): (Vec<_>, Vec<_>) =
+            to_retry.into_iter().partition(|failed| failed.is_partial);
         let attempts = to_retry.iter().map(|failed| (failed.id.clone(), failed.attempts)).collect();
         let known = before.folders.clone();
         let resumed =
@@ -81,8 +83,9 @@ impl<'a> MailBackup<'a> {
         }
         let is_resumed = resumed.is_some();
         let (checkpoint, ledger) = resumed.unwrap_or_default();
-        let folders = folders::sync(context).await?;
         let mut state = if is_resumed { checkpoint.state.clone() } else { before };
+        let folders = folders::sync(context, &state.names).await?;
+        state.names = folders::names(&folders);
         let gone_before = if is_resumed { BTreeSet::new() } else { std::mem::take(&mut state.gone) };
         for folder in &folders {
             state.folders.entry(folder.id.clone()).or_default();
@@ -94,7 +97,7 @@ impl<'a> MailBackup<'a> {
             state,
             ledger,
             removed: checkpoint.removed_keys(),
-            failed: checkpoint.failed,
+            failed: if is_resumed { checkpoint.failed } else { by_id(partial) },
             to_retry: if is_resumed { Vec::new() } else { to_retry },
             gone_before,
             attempts,
@@ -284,7 +287,7 @@ impl<'a> MailBackup<'a> {
             && !entry.flags.contains(EntryFlags::STALE)
             && self.keep_content(&message, &entry, change, hash).await?
         {
-            self.failed.remove(&message.id);
+            self.forget_failure(&message.id);
             return Ok(());
         }
         while self.in_flight.len() >= self.context.options.fetches {
@@ -398,7 +401,7 @@ impl<'a> MailBackup<'a> {
         let fields = fields(message, change, content.size);
         let drafts = ContentSource::New(content.drafts);
         self.context.manifest.writer().put_item(key(&message.id), fields, meta, drafts).await?;
-        self.failed.remove(&message.id);
+        self.note_missing(message, content.missing);
         self.since_checkpoint += 1;
         Ok(())
     }
@@ -412,7 +415,7 @@ impl<'a> MailBackup<'a> {
         let entry = self.context.manifest.entry(id).await?;
         if error.class() == ErrorClass::Gone {
             self.ledger.settle(&hash, Outcome::Gone, entry.is_some());
-            self.failed.remove(id);
+            self.forget_failure(id);
             if self.state.gone.len() < MAX_FAILED {
                 self.state.gone.insert(id.to_owned());
             }
@@ -431,6 +434,26 @@ impl<'a> MailBackup<'a> {
         tracing::debug!(code = %failed.code, retryable = failed.retryable, attempts, "item failed");
         self.failed.insert(id.to_owned(), failed);
         Ok(())
+    }
+
+    /// What is stored is whole, or a line on the failed list says what is missing.
+    fn note_missing(&mut self, message: &MailMessage, missing: Option<String>) {
+        let Some(code) = missing else {
+            self.failed.remove(&message.id);
+            return;
+        };
+        let folder = folder_key(&message.parent_folder_id);
+        let path = self.folders.iter().find(|known| known.key == folder).map_or("", |known| &known.path);
+        let attempts = self.attempts.get(&message.id).copied().unwrap_or(0) + 1;
+        let failed = FailedMessage::partial(&message.id, path, code, attempts);
+        self.failed.insert(message.id.clone(), failed);
+    }
+
+    /// The item is there after all; what its stored content lacks it still lacks.
+    fn forget_failure(&mut self, id: &str) {
+        if self.failed.get(id).is_some_and(|failed| !failed.is_partial) {
+            self.failed.remove(id);
+        }
     }
 
     async fn mark_stale(&mut self, id: &str, entry: &ItemEntry) -> Result<(), JobError> {
@@ -487,6 +510,10 @@ impl<'a> MailBackup<'a> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn by_id(failed: Vec<FailedMessage>) -> BTreeMap<String, FailedMessage> {
+    failed.into_iter().map(|failed| (failed.id.clone(), failed)).collect()
 }
 
 fn raw_text(message: &MailMessage) -> Result<&str, JobError> {

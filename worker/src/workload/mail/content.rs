@@ -26,6 +26,8 @@ pub struct FetchedContent {
     pub stored: StoredMessage,
     /// Bytes of all parts.
     pub size: u64,
+    /// Why something of it is missing; none when it is whole.
+    pub missing: Option<String>,
 }
 
 /// Why a message's content could not be had.
@@ -63,7 +65,7 @@ pub async fn fetch(
 ) -> Result<FetchedContent, FetchError> {
     let _share = context.shared.memory.reserve(FETCH_BYTES).await;
     let open = || context.graph.message_mime(&context.user, &message.id);
-    let (draft, mime_len, parts) = stream(context, open).await?;
+    let Streamed { draft, len: mime_len, parts, is_whole } = stream(context, Body::Mime, open).await?;
     let mut content = FetchedContent {
         drafts: vec![draft],
         stored: StoredMessage {
@@ -72,8 +74,9 @@ pub async fn fetch(
             attachments: Vec::new(),
         },
         size: mime_len,
+        missing: (!is_whole).then(|| "MimeIncomplete".to_owned()),
     };
-    if message.has_attachments || message.body_has_cid() {
+    if message.has_attachments || message.body_has_cid() || parts.iter().any(MimePart::is_attached) {
         let infos = context.graph.attachments(&context.user, &message.id).await?;
         let mut used = vec![false; parts.len()];
         for info in infos {
@@ -89,12 +92,20 @@ pub async fn fetch(
                     by_own_call(context, message, (&info, place), &mut content).await?
                 }
             };
+            if let AttachmentSource::Missing { code } = &source {
+                content.missing = Some(missing_attachment(code));
+            }
             let text = serde_json::to_string(&info.raw).and_then(RawValue::from_string);
             let info = text.map_err(|source| JobError::Stored { what: "attachment", source })?;
             content.stored.attachments.push(StoredAttachment { info, content_id, source });
         }
     }
     Ok(content)
+}
+
+/// The code under which a missing attachment is reported.
+pub fn missing_attachment(code: &str) -> String {
+    format!("AttachmentMissing:{code}")
 }
 
 fn in_mime(part: &MimePart) -> AttachmentSource {
@@ -116,7 +127,7 @@ async fn by_own_call(
     let fetched = match place {
         Place::Mime(_) | Place::Value => {
             let open = || context.graph.attachment_value(&context.user, &message.id, &info.id);
-            stream(context, open).await.map(|(draft, len, _)| (draft, len, false))
+            stream(context, Body::Bytes, open).await.map(|got| (got.draft, got.len, false))
         }
         Place::Json(expand) => {
             match context.graph.attachment_json(&context.user, &message.id, &info.id, expand).await {
@@ -152,11 +163,29 @@ async fn whole(
     Ok(writer.finish().await?)
 }
 
+/// What a body is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// A message, which says itself where it ends.
+    Mime,
+    /// Anything.
+    Bytes,
+}
+
+/// A body that was read to its end.
+struct Streamed {
+    draft: ContentDraft,
+    len: u64,
+    parts: Vec<MimePart>,
+    /// False for MIME without its last boundary.
+    is_whole: bool,
+}
+
 /// Streams a body into the writer, again from the beginning when it ends early.
-async fn stream<F, Fut>(
-    context: &BackupContext,
-    open: F,
-) -> Result<(ContentDraft, u64, Vec<MimePart>), FetchError>
+///
+/// A body that is neither counted nor chunked ends with its connection, whenever that is: MIME then still shows that its
+/// last boundary is missing. One that lacks it every time is taken as it is, and said to be incomplete.
+async fn stream<F, Fut>(context: &BackupContext, body: Body, open: F) -> Result<Streamed, FetchError>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<MimeStream, GraphError>>,
@@ -165,6 +194,11 @@ where
     loop {
         attempt += 1;
         match stream_once(context, open().await?).await {
+            Ok(got) if body == Body::Mime && !got.is_whole && attempt < BODY_ATTEMPTS => {
+                metrics::content_retried();
+                tracing::debug!(attempt, "message lacks its end, fetching it again");
+                tokio::time::sleep(context.options.content_retry * attempt).await;
+            }
             Err(FetchError::Graph(error))
                 if error.class() == ErrorClass::Retry && attempt < BODY_ATTEMPTS =>
             {
@@ -177,16 +211,13 @@ where
     }
 }
 
-async fn stream_once(
-    context: &BackupContext,
-    mut body: MimeStream,
-) -> Result<(ContentDraft, u64, Vec<MimePart>), FetchError> {
+async fn stream_once(context: &BackupContext, mut body: MimeStream) -> Result<Streamed, FetchError> {
     let mut writer = context.manifest.writer().content();
     let mut scanner = MimeScanner::new();
     while let Some(piece) = body.next().await? {
         scanner.push(&piece);
         writer.push(piece).await?;
     }
-    let len = scanner.bytes_seen();
-    Ok((writer.finish().await?, len, scanner.finish()))
+    let (len, is_whole) = (scanner.bytes_seen(), scanner.is_whole());
+    Ok(Streamed { draft: writer.finish().await?, len, parts: scanner.finish(), is_whole })
 }

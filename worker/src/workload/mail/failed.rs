@@ -27,6 +27,9 @@ pub struct FailedMessage {
     /// An older version is in the snapshot.
     #[serde(default)]
     pub stale: bool,
+    /// The newest version is in the snapshot, but something of it is missing for good.
+    #[serde(default)]
+    pub is_partial: bool,
 }
 
 impl FailedMessage {
@@ -40,7 +43,13 @@ impl FailedMessage {
             attempts,
             request_id: error.request_id().unwrap_or_default().to_owned(),
             stale: false,
+            is_partial: false,
         }
+    }
+
+    /// Describes a message that is stored without something that Microsoft would not give.
+    pub fn partial(id: &str, path: &str, code: String, attempts: u32) -> Self {
+        Self { attempts, is_partial: true, code, ..Self::ours(id, path, "", false) }
     }
 
     /// Describes a failure of our own.
@@ -53,6 +62,7 @@ impl FailedMessage {
             attempts: 1,
             request_id: String::new(),
             stale: false,
+            is_partial: false,
         }
     }
 }

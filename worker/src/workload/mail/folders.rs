@@ -2,7 +2,7 @@
 //!
 //! The one thing to know: folders have no immutable ids and no reliable delta; a known folder that is not listed is gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use holdfast_graph_client::MailFolder;
 use holdfast_repository::{ContentSource, EntryFlags, EntryKind, FolderKey, ItemFields};
@@ -27,6 +27,7 @@ pub struct Folder {
     /// A view of other folders: its messages are elsewhere.
     pub is_search_folder: bool,
     pub total_items: u64,
+    pub well_known: Option<String>,
 }
 
 impl Folder {
@@ -45,9 +46,12 @@ pub struct StoredFolder {
     pub well_known: Option<String>,
 }
 
-/// Reads the tree and puts what changed into the manifest.
-pub async fn sync(context: &BackupContext) -> Result<Vec<Folder>, JobError> {
-    let listed = context.graph.mail_folders(&context.user).await?;
+/// Reads the tree and puts what changed into the manifest. `names` are the well-known names found before.
+pub async fn sync(
+    context: &BackupContext,
+    names: &BTreeMap<String, String>,
+) -> Result<Vec<Folder>, JobError> {
+    let listed = context.graph.mail_folders(&context.user, names).await?;
     let paths = paths(&listed);
     let mut folders = Vec::with_capacity(listed.len());
     for folder in &listed {
@@ -58,9 +62,16 @@ pub async fn sync(context: &BackupContext) -> Result<Vec<Folder>, JobError> {
             path: paths.get(folder.id.as_str()).cloned().unwrap_or_default(),
             is_search_folder: folder.is_search_folder,
             total_items: folder.total_items,
+            well_known: folder.well_known.clone(),
         });
     }
     Ok(folders)
+}
+
+/// The well-known names, for the next run.
+pub fn names(folders: &[Folder]) -> BTreeMap<String, String> {
+    let named = |folder: &Folder| Some((folder.well_known.clone()?, folder.id.clone()));
+    folders.iter().filter_map(named).collect()
 }
 
 async fn put(manifest: &Manifest, folder: &MailFolder) -> Result<(), JobError> {

@@ -48,6 +48,7 @@ pub enum Listing {
     Restarted {
         round: Round,
     },
+    /// The link is empty where Microsoft gave none.
     Done {
         round: Round,
         link: String,
@@ -112,6 +113,7 @@ impl FolderLister {
     /// None when nobody listens any more or an error was passed on.
     async fn folder(&self, folder: FolderToList) -> Option<()> {
         let mut link = folder.link;
+        let mut is_plain = false;
         let mut round = Round {
             folder: folder.index,
             number: 0,
@@ -119,30 +121,38 @@ impl FolderLister {
             is_restart: false,
         };
         loop {
-            match self.graph.messages_delta(&self.user, &folder.id, link.as_deref()).await {
+            let page = if is_plain {
+                self.graph.messages_listed(&self.user, &folder.id, link.as_deref()).await
+            } else {
+                self.graph.messages_delta(&self.user, &folder.id, link.as_deref()).await
+            };
+            match page {
                 Ok(page) => {
                     let share = self.share(&page.items).await;
                     let (next, delta) = (page.next, page.delta);
                     self.say(Listing::Page { round, items: page.items, next: next.clone(), _share: share })
                         .await?;
-                    match (next, delta) {
-                        (Some(next), _) => link = Some(next),
-                        (None, Some(link)) => return self.say(Listing::Done { round, link }).await,
-                        (None, None) => {
-                            let error = GraphError::Incomplete {
-                                what: "the last page of messages",
-                                field: "a delta link",
-                            };
-                            return self.fail(error).await;
+                    match next {
+                        Some(next) => link = Some(next),
+                        // A round also ends without a delta link: then the next one lists everything.
+                        None => {
+                            let link = delta.unwrap_or_default();
+                            return self.say(Listing::Done { round, link }).await;
                         }
                     }
                 }
                 Err(error) if is_gone(&error) => return self.say(Listing::Gone { round }).await,
-                Err(error) if error.class() == ErrorClass::Resync && round.number < ROUNDS_MAX => {
+                Err(error)
+                    if round.number < ROUNDS_MAX
+                        && (error.class() == ErrorClass::Resync
+                            || (!is_plain && is_full_mailbox(&error))) =>
+                {
+                    is_plain |= is_full_mailbox(&error);
                     tracing::info!(
                         folder = folder.index,
                         code = error.code(),
-                        "delta token expired, listing again"
+                        is_plain,
+                        "delta does not go on, listing again"
                     );
                     round = Round { number: round.number + 1, is_full: true, is_restart: true, ..round };
                     link = None;
@@ -171,6 +181,11 @@ impl FolderLister {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.total);
         self.buffer.clone().acquire_many_owned(units).await.expect("the page buffer is never closed")
     }
+}
+
+/// A mailbox without room has no place for the state of a delta; it can be read all the same.
+fn is_full_mailbox(error: &GraphError) -> bool {
+    error.has_code("ErrorQuotaExceeded")
 }
 
 fn is_gone(error: &GraphError) -> bool {

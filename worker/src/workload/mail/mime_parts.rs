@@ -51,6 +51,13 @@ pub struct MimePart {
     pub decoded_len: u64,
 }
 
+impl MimePart {
+    /// Whether it looks like something attached and not like the text of the message.
+    pub fn is_attached(&self) -> bool {
+        self.name.is_some() || self.content_id.is_some() || !self.content_type.starts_with("text/")
+    }
+}
+
 /// What the line that is being read belongs to.
 enum Place {
     Headers(Vec<u8>),
@@ -79,6 +86,8 @@ pub struct MimeScanner {
     /// The rest of this line is body, however it looks.
     in_long_line: bool,
     parts: Vec<MimePart>,
+    /// The message is a multipart whose last boundary was not seen yet.
+    is_open: bool,
 }
 
 impl Default for MimeScanner {
@@ -97,6 +106,7 @@ impl MimeScanner {
             line: Vec::new(),
             in_long_line: false,
             parts: Vec::new(),
+            is_open: false,
         }
     }
 
@@ -144,6 +154,12 @@ impl MimeScanner {
         self.parts
     }
 
+    /// Whether the message ends where it says it does: a multipart needs its last boundary.
+    pub fn is_whole(&self) -> bool {
+        let ends_here = || self.line.starts_with(b"--") && self.boundary(&self.line) == Some((0, true));
+        !self.is_open || ends_here()
+    }
+
     /// Bytes taken so far.
     pub fn bytes_seen(&self) -> u64 {
         self.offset + self.line.len() as u64
@@ -158,6 +174,7 @@ impl MimeScanner {
             self.end_leaf(None);
             self.offset += line.len() as u64;
             self.boundaries.truncate(if is_last { depth } else { depth + 1 });
+            self.is_open &= !(is_last && depth == 0);
             self.place = if is_last { Place::Between } else { Place::Headers(Vec::new()) };
             return;
         }
@@ -192,6 +209,7 @@ impl MimeScanner {
             && headers.content_type.starts_with("multipart/")
             && self.boundaries.len() < MAX_DEPTH
         {
+            self.is_open |= self.boundaries.is_empty();
             self.boundaries.push(boundary.clone());
             self.place = Place::Between;
             return;

@@ -12,6 +12,7 @@ mod backup;
 mod checkpoint;
 mod content;
 mod decode;
+mod existing;
 mod failed;
 mod flags;
 mod folders;

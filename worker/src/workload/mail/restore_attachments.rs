@@ -27,6 +27,11 @@ const PIECE_BYTES: usize = 12 * 327_680;
 /// The largest JSON of an item that is read at all.
 const MAX_JSON_BYTES: u64 = 8 << 20;
 
+/// Microsoft takes no such attachment.
+const NOT_RESTORABLE: &str = "AttachmentNotRestorable";
+/// An attached message comes back without what is attached to it.
+const NESTED_NOT_RESTORED: &str = "NestedAttachmentsNotRestored";
+
 /// An attachment of a stored message with its parts at hand.
 pub struct Attachment<'a> {
     pub stored: &'a StoredAttachment,
@@ -86,18 +91,25 @@ impl<'a> Attachment<'a> {
         }
     }
 
-    /// As JSON with its content; none when there is nothing to give.
-    pub async fn to_json(&self, context: &RestoreContext) -> Result<Option<Value>, JobError> {
+    /// As JSON with its content, none when there is nothing to give; and what of it is lost.
+    pub async fn to_json(
+        &self,
+        context: &RestoreContext,
+    ) -> Result<(Option<Value>, Option<&'static str>), JobError> {
         match &self.stored.source {
-            AttachmentSource::Missing { .. } => Ok(None),
+            AttachmentSource::Missing { .. } => Ok((None, None)),
             AttachmentSource::Json { part, len } => {
                 let Some(part) = self.parts.get(*part as usize).filter(|_| *len <= MAX_JSON_BYTES) else {
-                    return Ok(None);
+                    return Ok((None, Some(NOT_RESTORABLE)));
                 };
                 let bytes = context.reader.read_range(part, 0, *len).await?;
                 let value: Value = serde_json::from_slice(&bytes)
                     .map_err(|source| JobError::Stored { what: "attachment", source })?;
-                Ok(sanitised(&value))
+                let loss = if has_nested(&value) { Some(NESTED_NOT_RESTORED) } else { None };
+                match sanitised(&value) {
+                    Some(value) => Ok((Some(value), loss)),
+                    None => Ok((None, Some(NOT_RESTORABLE))),
+                }
             }
             AttachmentSource::Mime { .. } | AttachmentSource::Part { .. } => {
                 let mut bytes = Vec::new();
@@ -118,7 +130,7 @@ impl<'a> Attachment<'a> {
                 if let Some(id) = new.content_id {
                     value["contentId"] = id.into();
                 }
-                Ok(Some(value))
+                Ok((Some(value), None))
             }
         }
     }
@@ -186,6 +198,13 @@ async fn send(
     Ok(false)
 }
 
+/// Whether the item in an item attachment has attachments of its own.
+fn has_nested(value: &Value) -> bool {
+    let item = |name: &str| value.get("item").and_then(|item| item.get(name));
+    item("hasAttachments").and_then(Value::as_bool).unwrap_or_default()
+        || item("attachments").and_then(Value::as_array).is_some_and(|all| !all.is_empty())
+}
+
 /// An item or a reference attachment as a create takes it; none when its JSON holds no item.
 fn sanitised(value: &Value) -> Option<Value> {
     /// What Microsoft refuses or fills in by itself.
@@ -244,8 +263,11 @@ mod tests {
                       "attachments": [1], "subject@odata.x": 1 }
         });
         let clean = sanitised(&value).unwrap();
-        assert_eq!(clean["item"], json!({ "@odata.type": "#microsoft.graph.message", "subject": "s" }));
+        let flags = json!([{ "id": "Integer 0x0E07", "value": "4" }]);
+        let item = json!({ "@odata.type": "#microsoft.graph.message", "subject": "s", "singleValueExtendedProperties": flags });
+        assert_eq!(clean["item"], item);
         assert!(clean.get("id").is_none());
+        assert!(has_nested(&value) && !has_nested(&json!({ "item": { "attachments": [] } })));
         assert!(sanitised(&json!({ "@odata.type": "#microsoft.graph.itemAttachment" })).is_none());
     }
 }

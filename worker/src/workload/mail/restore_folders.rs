@@ -1,6 +1,6 @@
 //! Where a restore writes to: the target's folders, found by well-known name or path, created where they are missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use holdfast_graph_client::{GraphClient, MailFolder};
 use tokio::sync::OnceCell;
@@ -8,8 +8,8 @@ use tokio::sync::OnceCell;
 use super::paths::{SnapshotFolder, SnapshotFolders};
 use crate::JobError;
 
-/// The hidden folder where messages with large attachments are built.
-pub const STAGING_FOLDER: &str = "Holdfast staging";
+/// The hidden folder where messages with large attachments are built; each restore has its own.
+const STAGING_FOLDER: &str = "Holdfast staging";
 
 /// The target mailbox's folders.
 pub struct TargetFolders<'a> {
@@ -22,12 +22,18 @@ pub struct TargetFolders<'a> {
     /// By (parent id, lower-case name).
     by_name: HashMap<(String, String), String>,
     resolved: HashMap<usize, String>,
+    staging_name: String,
     staging: OnceCell<String>,
 }
 
 impl<'a> TargetFolders<'a> {
     /// Reads the target's tree and makes the folder to restore into.
-    pub async fn open(graph: &'a GraphClient, user: &'a str, into: &str) -> Result<Self, JobError> {
+    pub async fn open(
+        graph: &'a GraphClient,
+        user: &'a str,
+        (into, restore_key): (&str, &str),
+    ) -> Result<Self, JobError> {
+        let restore = &blake3::hash(restore_key.as_bytes()).to_hex()[..8];
         let mut folders = Self {
             graph,
             user,
@@ -36,9 +42,10 @@ impl<'a> TargetFolders<'a> {
             by_well_known: HashMap::new(),
             by_name: HashMap::new(),
             resolved: HashMap::new(),
+            staging_name: format!("{STAGING_FOLDER} {restore}"),
             staging: OnceCell::new(),
         };
-        for folder in graph.mail_folders(user).await? {
+        for folder in graph.mail_folders(user, &BTreeMap::new()).await? {
             folders.learn(&folder);
         }
         let mut at = folders.root.clone();
@@ -104,9 +111,14 @@ impl<'a> TargetFolders<'a> {
         Ok(created.id)
     }
 
-    /// The staging folder of an earlier restore.
+    /// The staging folder of an earlier attempt.
     pub fn old_staging(&self) -> Option<String> {
-        self.by_name.get(&(self.root.clone(), STAGING_FOLDER.to_lowercase())).cloned()
+        self.by_name.get(&(self.root.clone(), self.staging_name.to_lowercase())).cloned()
+    }
+
+    /// The staging folder, where there is one.
+    pub fn any_staging(&self) -> Option<String> {
+        self.staging.get().cloned().or_else(|| self.old_staging())
     }
 
     /// The staging folder, made when first needed.
@@ -114,7 +126,9 @@ impl<'a> TargetFolders<'a> {
         let make = || async {
             match self.old_staging() {
                 Some(id) => Ok(id),
-                None => Ok(self.graph.create_folder(self.user, &self.root, STAGING_FOLDER, true).await?.id),
+                None => {
+                    Ok(self.graph.create_folder(self.user, &self.root, &self.staging_name, true).await?.id)
+                }
             }
         };
         self.staging.get_or_try_init(make).await.map(String::as_str)

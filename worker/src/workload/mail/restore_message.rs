@@ -52,16 +52,22 @@ pub fn create_body(stored: &Value, key: &str, create_as: CreateAs) -> Value {
             body.insert((*name).to_owned(), value.clone());
         }
     }
-    let reply_to: Vec<Value> = stored
-        .get("replyTo")
-        .and_then(Value::as_array)
-        .map(|all| all.iter().filter(|recipient| is_valid_recipient(recipient)).cloned().collect())
-        .unwrap_or_default();
+    let reply_to: Vec<Value> =
+        reply_to(stored).filter(|recipient| is_valid_recipient(recipient)).cloned().collect();
     if !reply_to.is_empty() {
         body.insert("replyTo".to_owned(), reply_to.into());
     }
     body.insert("singleValueExtendedProperties".to_owned(), properties(stored, key, create_as).into());
     Value::Object(body)
+}
+
+fn reply_to(stored: &Value) -> impl Iterator<Item = &Value> {
+    stored.get("replyTo").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Whether a message has a reply address that Microsoft would refuse, so that it comes back without.
+pub fn loses_reply_to(stored: &Value) -> bool {
+    reply_to(stored).any(|recipient| !is_valid_recipient(recipient))
 }
 
 fn properties(stored: &Value, key: &str, create_as: CreateAs) -> Vec<Value> {
@@ -125,11 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn invalid_reply_addresses_are_left_out() {
+    fn invalid_reply_addresses_are_left_out_and_said_to_be() {
         let to = |address: &str| json!({ "emailAddress": { "address": address } });
         let stored = json!({ "replyTo": [to("a@b"), to("nonsense"), to("a b@c"), to("/o=X/ou=Y/cn=Z")] });
         let body = create_body(&stored, "k", CreateAs::Original);
         assert_eq!(body["replyTo"].as_array().unwrap().len(), 2);
+        assert!(loses_reply_to(&stored) && !loses_reply_to(&json!({ "replyTo": [to("a@b")] })));
     }
 
     #[test]

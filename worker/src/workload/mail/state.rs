@@ -21,6 +21,9 @@ pub struct MailState {
     /// Ids that were listed and then not found: looked for once more by the next run, because Microsoft replicates.
     #[serde(default)]
     pub gone: BTreeSet<String>,
+    /// Folder id by well-known name.
+    #[serde(default)]
+    pub names: BTreeMap<String, String>,
     /// Messages in the snapshot.
     #[serde(default)]
     pub items: u64,

@@ -9,18 +9,20 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _, stream};
-use holdfast_graph_client::{CreatedMessage, ErrorClass, GraphError, MessageChange};
+use holdfast_graph_client::{CreatedMessage, ErrorClass, GraphError, MarkedMessage};
 use holdfast_model::{Account, ConflictPolicy};
 use holdfast_repository::ItemEntry;
 use serde_json::Value;
 
 use super::{
+    content::missing_attachment,
+    existing::Existing,
     failed::FailedMessage,
     meta::stored_message,
     paths::{Selection, SnapshotFolders},
     restore_attachments::{Attachment, SESSION_FROM_BYTES},
     restore_folders::TargetFolders,
-    restore_message::{CreateAs, RESTORE_KEY_PROPERTY, create_body, restore_key},
+    restore_message::{CreateAs, RESTORE_KEY_PROPERTY, create_body, loses_reply_to, restore_key},
 };
 use crate::{
     JobError,
@@ -53,8 +55,8 @@ struct Target {
     id: String,
     /// Messages of this restore, by restore key.
     ours: HashMap<String, String>,
-    /// Messages by internet message id; filled only when conflicts matter.
-    existing: HashMap<String, String>,
+    /// All messages; filled only when conflicts matter.
+    existing: Existing,
 }
 
 /// A restore in progress.
@@ -81,7 +83,8 @@ impl<'a> WriteBack<'a> {
     pub(super) async fn open(context: &'a RestoreContext) -> Result<Self, JobError> {
         let folders = SnapshotFolders::read(&context.reader).await?;
         let selection = folders.select(&context.reader, &context.paths).await?;
-        let targets = TargetFolders::open(&context.graph, &context.user, &context.into).await?;
+        let targets =
+            TargetFolders::open(&context.graph, &context.user, (&context.into, &context.restore_key)).await?;
         Ok(Self {
             context,
             folders,
@@ -112,6 +115,7 @@ impl<'a> WriteBack<'a> {
         for (folder, items) in by_folder {
             self.folder(folder, Some(items)).await?;
         }
+        self.remove_staging().await;
         let account = &mut self.restored.account;
         account.requests = self.context.graph.requests();
         if !account.adds_up() {
@@ -156,43 +160,40 @@ impl<'a> WriteBack<'a> {
 
     /// Reads what is in a target folder, once.
     async fn look_into(&self, id: String) -> Result<Target, JobError> {
-        let ours = self.ours_in(&id).await?;
-        let mut existing = HashMap::new();
-        if self.context.conflict != ConflictPolicy::Rename {
-            let mut link: Option<String> = None;
-            for _ in 0..MAX_PAGES {
-                let page =
-                    self.context.graph.messages_delta(&self.context.user, &id, link.as_deref()).await?;
-                for change in page.items {
-                    if let MessageChange::Present(message) = change
-                        && let Some(name) = internet_message_id(&message.raw)
-                    {
-                        existing.insert(name, message.id);
-                    }
-                }
-                link = page.next;
-                if link.is_none() {
-                    break;
-                }
+        let (mut ours, mut existing) = (HashMap::new(), Existing::default());
+        for message in self.marked_in(&id).await? {
+            if let Some(key) = &message.value {
+                ours.insert(key.clone(), message.id.clone());
+            }
+            if self.context.conflict != ConflictPolicy::Rename {
+                let is_in_snapshot =
+                    self.context.reader.item(&crate::backup::key(&message.id)).await?.is_some();
+                existing.add(message, is_in_snapshot);
             }
         }
         Ok(Target { id, ours, existing })
     }
 
-    async fn ours_in(&self, folder: &str) -> Result<HashMap<String, String>, JobError> {
-        let (mut ours, mut link) = (HashMap::new(), None::<String>);
+    /// All messages of a folder with their restore keys.
+    async fn marked_in(&self, folder: &str) -> Result<Vec<MarkedMessage>, JobError> {
+        let (mut marked, mut link) = (Vec::new(), None::<String>);
         for _ in 0..MAX_PAGES {
             let graph = &self.context.graph;
             let page = graph
                 .find_by_property(&self.context.user, folder, RESTORE_KEY_PROPERTY, link.as_deref())
                 .await?;
-            ours.extend(page.items.into_iter().filter_map(|marked| Some((marked.value?, marked.id))));
+            marked.extend(page.items);
             link = page.next;
             if link.is_none() {
                 break;
             }
         }
-        Ok(ours)
+        Ok(marked)
+    }
+
+    async fn ours_in(&self, folder: &str) -> Result<HashMap<String, String>, JobError> {
+        let marked = self.marked_in(folder).await?;
+        Ok(marked.into_iter().filter_map(|marked| Some((marked.value?, marked.id))).collect())
     }
 
     /// What an attempt that was killed left half-built.
@@ -201,6 +202,14 @@ impl<'a> WriteBack<'a> {
             self.context.graph.delete_message(&self.context.user, &id).await?;
         }
         Ok(())
+    }
+
+    /// The staging folder is only there while something is restored.
+    async fn remove_staging(&self) {
+        let Some(staging) = self.targets.any_staging() else { return };
+        if let Err(error) = self.context.graph.delete_folder(&self.context.user, &staging).await {
+            tracing::warn!(code = error.code(), "the hidden staging folder stays in the mailbox");
+        }
     }
 
     async fn message(
@@ -217,10 +226,7 @@ impl<'a> WriteBack<'a> {
         let meta = self.context.reader.meta(entry).await?;
         let stored: Value =
             serde_json::from_slice(&meta).map_err(|source| JobError::Stored { what: "meta", source })?;
-        let same = stored
-            .get("internetMessageId")
-            .and_then(Value::as_str)
-            .and_then(|name| target.existing.get(name));
+        let same = target.existing.take(id, &stored);
         if same.is_some() && self.context.conflict == ConflictPolicy::Skip {
             return Ok((Written::Skipped, Vec::new()));
         }
@@ -234,7 +240,7 @@ impl<'a> WriteBack<'a> {
         let job = Job { id: id.to_owned(), key, path, stored, target };
         let exceptions = self.create(&job, &attachments).await?;
         if let (Some(old), ConflictPolicy::Replace) = (same, self.context.conflict) {
-            self.context.graph.delete_message(&self.context.user, old).await?;
+            self.context.graph.delete_message(&self.context.user, &old).await?;
         }
         Ok((Written::Created, exceptions))
     }
@@ -245,8 +251,14 @@ impl<'a> WriteBack<'a> {
         attachments: &[Attachment<'_>],
     ) -> Result<Vec<FailedMessage>, JobError> {
         let ours = |code: &str| FailedMessage::ours(&job.id, job.path, code, false);
-        let mut exceptions: Vec<FailedMessage> =
-            attachments.iter().filter_map(|one| one.missing()).map(ours).collect();
+        let mut exceptions: Vec<FailedMessage> = attachments
+            .iter()
+            .filter_map(|one| one.missing())
+            .map(|code| ours(&missing_attachment(code)))
+            .collect();
+        if loses_reply_to(&job.stored) {
+            exceptions.push(ours("ReplyToNotRestored"));
+        }
         let body_len = job.stored.to_string().len() as u64;
         let total: u64 = attachments.iter().map(Attachment::request_len).sum();
         let fits =
@@ -255,10 +267,9 @@ impl<'a> WriteBack<'a> {
             let mut body = create_body(&job.stored, &job.key, CreateAs::Original);
             let mut all = Vec::with_capacity(attachments.len());
             for attachment in attachments.iter().filter(|one| one.missing().is_none()) {
-                match attachment.to_json(self.context).await? {
-                    Some(value) => all.push(value),
-                    None => exceptions.push(ours("AttachmentNotRestorable")),
-                }
+                let (value, loss) = attachment.to_json(self.context).await?;
+                all.extend(value);
+                exceptions.extend(loss.map(ours));
             }
             if !all.is_empty() {
                 body["attachments"] = all.into();
@@ -272,8 +283,8 @@ impl<'a> WriteBack<'a> {
         let mut builds = 1;
         loop {
             match self.build(job, attachments, create_as).await {
-                Ok(missing) => {
-                    exceptions.extend(missing.into_iter().map(|()| ours("AttachmentNotRestorable")));
+                Ok(losses) => {
+                    exceptions.extend(losses.into_iter().map(ours));
                     break;
                 }
                 Err(JobError::Graph(error))
@@ -309,13 +320,13 @@ impl<'a> WriteBack<'a> {
         job: &Job<'_>,
         attachments: &[Attachment<'_>],
         create_as: CreateAs,
-    ) -> Result<Vec<()>, JobError> {
+    ) -> Result<Vec<&'static str>, JobError> {
         let body = create_body(&job.stored, &job.key, create_as);
         let created = self.create_once(self.targets.staging().await?, &body, &job.key).await?;
         match self.attach(&created.id, attachments).await {
-            Ok(missing) => {
+            Ok(losses) => {
                 self.context.graph.move_message(&self.context.user, &created.id, &job.target.id).await?;
-                Ok(missing)
+                Ok(losses)
             }
             Err(error) => {
                 // Half-built messages never stay; if this fails as well, the next attempt clears the staging folder.
@@ -330,21 +341,25 @@ impl<'a> WriteBack<'a> {
         }
     }
 
-    async fn attach(&self, message: &str, attachments: &[Attachment<'_>]) -> Result<Vec<()>, JobError> {
-        let mut missing = Vec::new();
+    /// Adds the attachments; tells what of them is lost.
+    async fn attach(
+        &self,
+        message: &str,
+        attachments: &[Attachment<'_>],
+    ) -> Result<Vec<&'static str>, JobError> {
+        let mut losses = Vec::new();
         for attachment in attachments.iter().filter(|one| one.missing().is_none()) {
             if attachment.is_file() && attachment.len() >= SESSION_FROM_BYTES {
                 attachment.upload(self.context, message).await?;
                 continue;
             }
-            match attachment.to_json(self.context).await? {
-                Some(value) => {
-                    self.context.graph.add_attachment(&self.context.user, message, &value).await?;
-                }
-                None => missing.push(()),
+            let (value, loss) = attachment.to_json(self.context).await?;
+            losses.extend(loss);
+            if let Some(value) = value {
+                self.context.graph.add_attachment(&self.context.user, message, &value).await?;
             }
         }
-        Ok(missing)
+        Ok(losses)
     }
 
     /// Creates a message exactly once: an unknown outcome is looked up before it is repeated.
@@ -402,13 +417,4 @@ fn count(
         Err(error) => return Err(error),
     }
     Ok(())
-}
-
-fn internet_message_id(raw: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Named {
-        internet_message_id: Option<String>,
-    }
-    serde_json::from_slice::<Named>(raw).ok()?.internet_message_id
 }

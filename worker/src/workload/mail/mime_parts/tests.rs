@@ -119,3 +119,16 @@ fn garbage_never_panics() {
         }
     }
 }
+
+#[test]
+fn a_multipart_without_its_last_boundary_is_not_whole() {
+    let message = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\ntext\r\n--b--";
+    for cut in [0, 1, 2, 12] {
+        let mut scanner = MimeScanner::new();
+        scanner.push(&message.as_bytes()[..message.len() - cut]);
+        assert_eq!(scanner.is_whole(), cut == 0, "{cut}");
+    }
+    let mut plain = MimeScanner::new();
+    plain.push(b"Subject: s\r\n\r\ntext");
+    assert!(plain.is_whole());
+}

@@ -1,0 +1,289 @@
+//! The pin segments: every pin that was stored here, once more, so that the segments alone tell what is committed.
+//!
+//! `segments/pin-<uuid>.seg`: superblock, pins at multiples of 8, zeros that are room for more. Invariant: a pin is in the
+//! state before it is in here, and in here, synced, before it is acknowledged. So what is found here was never void, and a
+//! state that was lost gets its pins back.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use holdfast_model::Sequence;
+use holdfast_record::{Pin, RECORD_ALIGN, SUPERBLOCK_BYTES, SegmentClass, Superblock};
+
+use crate::{
+    Error,
+    disk::DiskFile,
+    segment::{SegmentFile, SegmentIdentity, WriterSetup},
+    state::{PinSpace, State},
+};
+
+/// Room made at a time, so that pins still fit when the disk is full.
+const ROOM_BYTES: u64 = 256 << 10;
+/// Pins put into the state at once while it is rebuilt.
+const ADOPT_BATCH: usize = 4_096;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+type Place = (PinSpace, Sequence);
+/// Pins with their bytes as they were found.
+type Found = Vec<(Pin, Bytes)>;
+
+/// Writes pins.
+pub struct PinLog {
+    setup: WriterSetup,
+    open: Option<OpenPins>,
+    /// In the state, but not known to be in here.
+    unlogged: BTreeSet<Place>,
+}
+
+struct OpenPins {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    end: u64,
+    /// Written with zeros up to here.
+    room: u64,
+}
+
+impl PinLog {
+    /// Reads what is there, gives the state the pins it lacks, and writes those that are only in the state.
+    pub fn open(setup: WriterSetup, state: &State) -> Result<Self, Error> {
+        let mut log = Self { setup, open: None, unlogged: BTreeSet::new() };
+        let mut logged = HashSet::new();
+        for path in find(&log.setup.dir)? {
+            let (pins, resumable) = log.read(path)?;
+            logged.extend(pins.iter().map(|(pin, _)| place(pin)));
+            adopt(state, pins)?;
+            log.open = resumable.or(log.open);
+        }
+        if logged.len() as u64 != state.n_pins()? {
+            state.each_pin(|space, sequence, bytes| {
+                if logged.contains(&(space, sequence)) {
+                    Ok(())
+                } else {
+                    log.append((space, sequence), bytes)
+                }
+            })?;
+        }
+        Ok(log)
+    }
+
+    /// Writes a pin; synced when this returns. After an error the segment is not written to again.
+    pub fn append(&mut self, place: Place, pin: &[u8]) -> Result<(), Error> {
+        self.unlogged.insert(place);
+        if self.open.as_ref().is_none_or(|open| open.end >= self.setup.target_bytes) {
+            self.open = Some(create(&self.setup)?);
+        }
+        let open = self.open.as_mut().expect("opened above");
+        let written = open.append(pin).map_err(Error::io("append to", &open.path));
+        match written {
+            Ok(()) => self.unlogged.remove(&place),
+            Err(_) => self.open.take().is_some(),
+        };
+        written
+    }
+
+    /// Writes a pin that the state has, if it failed to be written before.
+    pub fn append_if_missing(&mut self, place: Place, pin: &[u8]) -> Result<(), Error> {
+        if self.unlogged.contains(&place) { self.append(place, pin) } else { Ok(()) }
+    }
+
+    /// The pins of a file; and the file to go on with, if nothing in it is damaged.
+    fn read(&self, path: PathBuf) -> Result<(Found, Option<OpenPins>), Error> {
+        let bytes = Bytes::from(fs::read(&path).map_err(Error::io("read", &path))?);
+        let mut pins = Vec::new();
+        let (mut at, mut end, mut damaged) = (SUPERBLOCK_BYTES, SUPERBLOCK_BYTES, 0);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            match Pin::decode_first(rest) {
+                Ok((pin, len)) => {
+                    pins.push((pin, bytes.slice(at..at + len)));
+                    at += len.next_multiple_of(RECORD_ALIGN);
+                    end = at;
+                }
+                Err(_) => {
+                    damaged += usize::from(rest.iter().take(RECORD_ALIGN).any(|byte| *byte != 0));
+                    at += RECORD_ALIGN;
+                }
+            }
+        }
+        let good = Superblock::decode(&bytes).is_ok_and(|block| block.class == SegmentClass::Pin);
+        if damaged > 0 || !good {
+            // The last pin may be torn, which nobody was told is stored.
+            tracing::warn!(segment = %path.display(), damaged_words = damaged, "pin segment is not whole: no more is written to it");
+            return Ok((pins, None));
+        }
+        let file = self.setup.disk.open(&path).map_err(Error::io("open", &path))?;
+        let room = bytes.len() as u64;
+        Ok((pins, Some(OpenPins { path, file, end: end as u64, room })))
+    }
+}
+
+impl OpenPins {
+    fn append(&mut self, pin: &[u8]) -> io::Result<()> {
+        let len = pin.len().next_multiple_of(RECORD_ALIGN) as u64;
+        if self.end + len > self.room {
+            // A disk that is full may still have room for this one pin.
+            match self.make_room() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut padded = pin.to_vec();
+        padded.resize(pin.len().next_multiple_of(RECORD_ALIGN), 0);
+        self.file.write_all_at(&padded, self.end)?;
+        self.file.sync()?;
+        self.end += len;
+        Ok(())
+    }
+
+    fn make_room(&mut self) -> io::Result<()> {
+        let target = self.room.max(self.end) + ROOM_BYTES;
+        while self.room < target {
+            let piece = usize::try_from(target - self.room).unwrap_or(ZEROS.len()).min(ZEROS.len());
+            self.file.write_all_at(&ZEROS[..piece], self.room)?;
+            self.room += piece as u64;
+        }
+        Ok(())
+    }
+}
+
+fn place(pin: &Pin) -> Place {
+    (PinSpace { tenant: pin.tenant, resource: pin.resource, workload: pin.workload }, pin.sequence)
+}
+
+/// Puts pins into the state that it lacks: it was lost, since every pin is in the state first.
+fn adopt(state: &State, pins: Found) -> Result<(), Error> {
+    let mut lacking = Vec::new();
+    for (pin, bytes) in pins {
+        let (space, sequence) = place(&pin);
+        if state.pin(&space, sequence)?.is_none() {
+            lacking.push((space, sequence, pin.fence, bytes));
+        }
+    }
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    tracing::error!(
+        n_pins = lacking.len(),
+        "state lacked pins: taken from the pin segments; fences, sessions and job checkpoints behind them are lost"
+    );
+    lacking.chunks(ADOPT_BATCH).try_for_each(|batch| state.put_pins(batch))
+}
+
+fn find(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("pin-") && name.ends_with(".seg") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn create(setup: &WriterSetup) -> Result<OpenPins, Error> {
+    let mut id = [0; 16];
+    setup.random.fill(&mut id);
+    let path = SegmentFile::new(&setup.dir, SegmentClass::Pin, id).path();
+    let SegmentIdentity { cluster, node, disk, generation } = setup.identity;
+    let superblock =
+        Superblock { cluster, node, disk, segment: id, generation, class: SegmentClass::Pin }.encode();
+    let file = setup.disk.create(&path).map_err(Error::io("create", &path))?;
+    file.write_all_at(&superblock, 0).map_err(Error::io("write", &path))?;
+    let start = SUPERBLOCK_BYTES as u64;
+    let mut open = OpenPins { path, file, end: start, room: start };
+    open.make_room().map_err(Error::io("write", &open.path))?;
+    open.file.sync().map_err(Error::io("sync", &open.path))?;
+    setup.disk.sync_dir(&setup.dir).map_err(Error::io("sync", &setup.dir))?;
+    Ok(open)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::{
+        Error,
+        pin::PinOutcome,
+        testing::{Rig, caller, pin, put_pin},
+    };
+
+    const LATE: u64 = 9_000_000_000;
+
+    fn shown(node: &crate::Node) -> Vec<bytes::Bytes> {
+        node.read_pins(&caller(9), 0).unwrap().pins
+    }
+
+    #[test]
+    fn pins_outlive_the_state_that_held_them() {
+        let rig = Rig::new();
+        let node = rig.open();
+        for n in 1..=3 {
+            assert_eq!(put_pin(&node, n, n).unwrap().0, PinOutcome::Stored);
+        }
+        let (killed_rig, killed) = rig.after_a_kill();
+        drop(killed);
+        fs::remove_file(killed_rig.options.data.join("state.redb")).unwrap();
+        let node = killed_rig.open();
+        assert_eq!(shown(&node), (1..=3).map(|n| pin(n, n, 5, LATE).encode()).collect::<Vec<_>>());
+        // With the pin its fence is back: an older attempt commits nothing.
+        assert_eq!(put_pin(&node, 4, 2).unwrap().0, PinOutcome::Fenced);
+        assert_eq!(put_pin(&node, 4, 3).unwrap().0, PinOutcome::Stored);
+    }
+
+    #[test]
+    fn a_state_without_pin_segments_writes_them_again() {
+        let rig = Rig::new();
+        let node = rig.open();
+        put_pin(&node, 1, 1).unwrap();
+        drop(node);
+        fs::remove_file(rig.segment("pin")).unwrap();
+        drop(rig.open());
+        fs::remove_file(rig.options.data.join("state.redb")).unwrap();
+        assert_eq!(shown(&rig.open()), vec![pin(1, 1, 5, LATE).encode()]);
+    }
+
+    #[test]
+    fn a_damaged_or_torn_pin_takes_no_other_with_it_and_ends_the_segment() {
+        let rig = Rig::new();
+        let node = rig.open();
+        for n in 1..=3 {
+            put_pin(&node, n, 1).unwrap();
+        }
+        drop(node);
+        let path = rig.segment("pin");
+        let mut bytes = fs::read(&path).unwrap();
+        let len = pin(1, 1, 5, LATE).encode().len().next_multiple_of(8);
+        bytes[4096 + len + 50] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        // The state still has it, and writes it once more, elsewhere.
+        drop(rig.open());
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        fs::remove_file(rig.options.data.join("state.redb")).unwrap();
+        let all: Vec<_> = (1..=3).map(|n| pin(n, 1, 5, LATE).encode()).collect();
+        assert_eq!(shown(&rig.open()), all);
+    }
+
+    #[test]
+    fn a_pin_is_acknowledged_only_when_its_segment_is_synced() {
+        let rig = Rig::new();
+        let node = rig.open();
+        put_pin(&node, 1, 1).unwrap();
+        rig.faults.fail_pin_sync.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(matches!(put_pin(&node, 2, 1), Err(Error::Io { .. })));
+        // It is in the state by now, but that does not make it acknowledged.
+        assert!(matches!(put_pin(&node, 2, 1), Err(Error::Io { .. })));
+        rig.faults.fail_pin_sync.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(put_pin(&node, 2, 1).unwrap().0, PinOutcome::Stored);
+        let (killed_rig, killed) = rig.after_a_kill();
+        drop(killed);
+        fs::remove_file(killed_rig.options.data.join("state.redb")).unwrap();
+        assert_eq!(shown(&killed_rig.open()).len(), 2);
+    }
+}
