@@ -126,7 +126,11 @@ async fn wrong_roles_are_told_which_is_needed(cluster: &Cluster) {
 fn a_taken_port_is_named(cluster: &Cluster) {
     let config = cluster.folder.join("coordinator-1.toml");
     let output = holdfast(&["coordinator", "--config", &config.to_string_lossy()]);
-    one_clear_line(&output, 1, &cluster.addresses[0]);
+    one_clear_line(
+        &output,
+        1,
+        "is already in use: stop the process that listens there or set another address",
+    );
 }
 
 /// The coordinator stops on another key file before it does anything, and starts again on its own.

@@ -24,7 +24,6 @@ const LARGE_MESSAGE_SAYS: &str = "All of them are attached below.";
 const SPARE_REQUESTS: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "not seen to pass yet"]
 async fn what_the_design_promises_holds() {
     let folder = tempfile::tempdir().expect("a private folder");
     let messages = folder.path().join("messages");

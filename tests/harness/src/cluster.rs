@@ -67,6 +67,8 @@ pub struct Cluster {
     pub addresses: Vec<String>,
     /// The admin port of each coordinator.
     pub admin_addresses: Vec<String>,
+    /// Where the storage nodes listen.
+    pub node_addresses: Vec<String>,
     pki: Pki,
     operator_tls: TlsOptions,
 }
