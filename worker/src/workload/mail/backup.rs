@@ -22,7 +22,7 @@ use super::{
     folders::{self, Folder},
     ledger::{IdHash, Ledger, Listed, Outcome, RETRIED, id_hash},
     lister::{FolderToList, Lister, Listing},
-    meta::{change_of, marks, stored_message, with_holdfast},
+    meta::{StoredAttachment, StoredMessage, change_of, marks, stored_message, with_holdfast},
     reconcile::Round,
     state::{FolderState, MailState},
 };
@@ -346,12 +346,16 @@ impl<'a> MailBackup<'a> {
         }
         let old = self.context.manifest.meta(entry).await?;
         let raw = raw_text(message)?;
+        let before = stored_message(&old)?;
+        if message.is_draft && !has_same_attachments(self.context, message, &before).await {
+            return Ok(false);
+        }
         let old_marks = std::str::from_utf8(&old).ok().and_then(|text| marks(text).ok());
         if !is_moved && old_marks == Some(marks(raw)?) {
             // Something changed that is not among the properties: an attachment, perhaps.
             return Ok(false);
         }
-        let meta = with_holdfast(raw, &stored_message(&old)?)?;
+        let meta = with_holdfast(raw, &before)?;
         let content = entry.content.map_or(ContentSource::None, ContentSource::Existing);
         let fields = fields(message, change, entry.size);
         self.context.manifest.writer().put_item(key(&message.id), fields, meta, content).await?;
@@ -514,6 +518,22 @@ impl<'a> MailBackup<'a> {
 
 fn by_id(failed: Vec<FailedMessage>) -> BTreeMap<String, FailedMessage> {
     failed.into_iter().map(|failed| (failed.id.clone(), failed)).collect()
+}
+
+/// What is attached to a draft changes without any other property: one list without content tells. A list that cannot be
+/// had says no; fetching the message then says why.
+async fn has_same_attachments(
+    context: &BackupContext,
+    message: &MailMessage,
+    before: &StoredMessage,
+) -> bool {
+    if !message.has_attachments && before.attachments.is_empty() {
+        return true;
+    }
+    let Ok(now) = context.graph.attachments(&context.user, &message.id).await else { return false };
+    let now: BTreeSet<_> = now.into_iter().map(|attachment| (attachment.id, attachment.size)).collect();
+    let before: Option<BTreeSet<_>> = before.attachments.iter().map(StoredAttachment::id_and_size).collect();
+    before == Some(now)
 }
 
 fn raw_text(message: &MailMessage) -> Result<&str, JobError> {
