@@ -36,6 +36,9 @@ const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// Added to waits that many share, so that they do not all come back in the same instant.
 const MAX_JITTER_MS: u64 = 250;
 
+/// How often a slot is kept from expiring while an answer is waited for.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+
 /// How often a missing slot is asked for again.
 const SLOT_POLL: Duration = Duration::from_millis(100);
 
@@ -265,7 +268,7 @@ impl GraphClient {
         metrics::attempt();
         let sent = self.prepare(call, url, token.as_ref()).send();
         let timeout = self.inner.options.request_timeout;
-        let response = match tokio::time::timeout(timeout, sent).await {
+        let response = match while_renewing(&permit, tokio::time::timeout(timeout, sent)).await {
             Ok(Ok(response)) => response,
             // Before the connection stood nothing can have been carried out.
             Ok(Err(error)) if error.is_connect() => return Err(GraphError::transport(error).into()),
@@ -527,6 +530,18 @@ pub(crate) fn segment(id: &str) -> String {
 
 pub(crate) fn query_value(value: &str) -> String {
     utf8_percent_encode(value, QUERY_VALUE).to_string()
+}
+
+/// Waits for an answer and keeps the slot meanwhile: the slot of a process that died is free again soon, that of one that waits is
+/// not.
+async fn while_renewing<F: Future>(permit: &Permit, answer: F) -> F::Output {
+    tokio::pin!(answer);
+    loop {
+        tokio::select! {
+            output = &mut answer => return output,
+            () = tokio::time::sleep(RENEW_EVERY) => permit.renew(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use harness::{Cluster, ClusterOptions, services::Services, sim};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-const RUN_WITHIN: Duration = Duration::from_secs(180);
+const RUN_WITHIN: Duration = Duration::from_secs(240);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_lost_its_lease_commits_nothing() {

@@ -36,7 +36,7 @@ pub struct QuotaLimits {
     pub shared_in_flight: u32,
     /// How much of each window is granted, in percent; the rest is the fallback when Redis is gone. Default 96, at most 99.
     pub grant_percent: u8,
-    /// After this many seconds without a sign of life an in-flight slot is free again. Default 180.
+    /// After this many seconds without a sign of life an in-flight slot is free again. Default 60.
     pub slot_ttl_s: u64,
 }
 
@@ -56,7 +56,7 @@ impl Default for QuotaLimits {
             team_window_s: 1,
             shared_in_flight: 32,
             grant_percent: 96,
-            slot_ttl_s: 180,
+            slot_ttl_s: 60,
         }
     }
 }

@@ -333,7 +333,7 @@ fn coordinator(
 
 fn worker(services: &Services, options: &ClusterOptions, name: &str, addresses: &[String]) -> String {
     format!(
-        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\nredis-url = \"{}\"\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}",
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\nredis-url = \"{}\"\n\n[queue]\namqp-url = \"{}\"\n\n[quota]\nslot-ttl-s = 15\n\n{{tls}}",
         options.slots,
         services.redis.url(),
         services.rabbit.url(),
