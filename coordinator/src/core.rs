@@ -1,9 +1,6 @@
 //! What every loop and service of one coordinator shares.
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
-};
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
 
 use holdfast_job_queue::JobPublisher;
 use holdfast_model::{
@@ -55,18 +52,6 @@ pub(crate) type NodeStatuses = Vec<(LayoutNode, Result<NodeStatus, StoreError>)>
 /// What each node made of a layout.
 pub(crate) type Applied = Vec<(NodeId, Result<AppliedLayout, StoreError>)>;
 
-/// Drives a future that the compiler cannot prove to be `Send` on a thread of its own. Both uses are bounded by the
-/// client's timeouts.
-async fn off_loop<F, Fut>(make: F) -> Result<Fut::Output, Error>
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future,
-    Fut::Output: Send + 'static,
-{
-    let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || runtime.block_on(make())).await.map_err(|_| Error::Ended)
-}
-
 impl Core {
     /// The newest layout of the pool; read again only when its version changed.
     pub(crate) async fn layout(&self) -> Result<Arc<Layout>, Error> {
@@ -104,20 +89,18 @@ impl Core {
     }
 
     /// Asks every node of a layout how it is.
-    pub(crate) async fn node_statuses(&self, layout: &Arc<Layout>) -> Result<NodeStatuses, Error> {
-        let (storage, layout) = (self.storage.clone(), layout.clone());
-        off_loop(move || async move { storage.status(&layout).await }).await
+    pub(crate) async fn node_statuses(&self, layout: &Layout) -> NodeStatuses {
+        self.storage.status(layout).await
     }
 
     /// Installs a layout on every node; each tried once.
     pub(crate) async fn apply_layout(
         &self,
-        layout: &Arc<Layout>,
+        layout: &Layout,
         generation: Generation,
         epoch: Epoch,
-    ) -> Result<Applied, Error> {
-        let (storage, layout) = (self.storage.clone(), layout.clone());
-        off_loop(move || async move { storage.apply_layout(&layout, generation, epoch).await }).await
+    ) -> Applied {
+        self.storage.apply_layout(layout, generation, epoch).await
     }
 
     /// Unwraps what a job of one resource needs.

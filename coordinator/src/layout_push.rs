@@ -14,7 +14,7 @@ use crate::{catalog::term::Leadership, core::Core, error::Error, metrics};
 /// One look at all nodes.
 pub(crate) async fn step(core: &Core, leadership: &Leadership) -> Result<Step, Error> {
     let layout = stored_layout(core, leadership, LayoutVersion(0)).await?;
-    let answers = core.node_statuses(&layout).await?;
+    let answers = core.node_statuses(&layout).await;
     let up: Vec<NodeStatus> =
         answers.iter().filter_map(|(_, answer)| answer.as_ref().ok().cloned()).collect();
     metrics::nodes(up.len(), layout.nodes.len());
@@ -38,7 +38,7 @@ pub(crate) async fn step(core: &Core, leadership: &Leadership) -> Result<Step, E
         node.generation < generation || node.epoch < epoch || node.layout_version < layout.version
     };
     if up.iter().any(behind) {
-        for (node, outcome) in core.apply_layout(&layout, generation, epoch).await? {
+        for (node, outcome) in core.apply_layout(&layout, generation, epoch).await {
             match outcome {
                 Ok(applied) => tracing::info!(%node, version = applied.layout_version.0, "layout applied"),
                 Err(error) => tracing::warn!(%node, %error, "the layout was not applied; tried again"),

@@ -16,7 +16,7 @@ const PARKED_SHOWN: u32 = 20;
 impl OperatorService {
     pub(super) async fn nodes(&self, _: &Actor, _: ListNodesRequest) -> Result<ListNodesResponse, Error> {
         let layout = self.core.layout().await?;
-        let answers = self.core.node_statuses(&layout).await?;
+        let answers = self.core.node_statuses(&layout).await;
         let nodes = answers.into_iter().map(|(node, answer)| {
             let index = layout.nodes.iter().position(|other| other.id == node.id);
             let owned = layout.owners.iter().filter(|row| row.iter().any(|i| Some(usize::from(*i)) == index));
@@ -101,7 +101,7 @@ impl OperatorService {
             Err(Error::NoLayout) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let statuses = self.core.node_statuses(&layout).await?;
+        let statuses = self.core.node_statuses(&layout).await;
         let up: Vec<_> = statuses.iter().filter(|(_, answer)| answer.is_ok()).map(|(node, _)| node).collect();
         answer.nodes = layout.nodes.len() as u64;
         answer.nodes_up = up.len() as u64;
