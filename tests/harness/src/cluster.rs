@@ -41,6 +41,8 @@ pub struct ClusterOptions {
     pub nodes: Vec<&'static str>,
     pub lease_seconds: u64,
     pub slots: u32,
+    /// The `[quota]` section of every worker, as TOML lines.
+    pub quota: String,
     /// The `[telemetry]` section of every process, as TOML lines; empty for the defaults.
     pub telemetry: String,
 }
@@ -53,6 +55,8 @@ impl Default for ClusterOptions {
             nodes: vec!["a", "a", "b", "b"],
             lease_seconds: 8,
             slots: 3,
+            // A dead worker's slots come back well before a test loses patience.
+            quota: "slot-ttl-s = 15\n".to_owned(),
             telemetry: String::new(),
         }
     }
@@ -333,9 +337,10 @@ fn coordinator(
 
 fn worker(services: &Services, options: &ClusterOptions, name: &str, addresses: &[String]) -> String {
     format!(
-        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\nredis-url = \"{}\"\n\n[queue]\namqp-url = \"{}\"\n\n[quota]\nslot-ttl-s = 15\n\n{{tls}}",
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\nredis-url = \"{}\"\n\n[queue]\namqp-url = \"{}\"\n\n[quota]\n{}\n{{tls}}",
         options.slots,
         services.redis.url(),
         services.rabbit.url(),
+        options.quota,
     )
 }
