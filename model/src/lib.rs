@@ -44,6 +44,9 @@ pub use id::{
     SnapshotId, TenantId,
 };
 pub use job::{ConflictPolicy, ExportFormat, JobClass, JobKind, JobState};
-pub use layout::{Layout, LayoutError, LayoutNode, PARTITION_COUNT, PartitionId, Replication};
+pub use layout::{
+    Layout, LayoutError, LayoutFault, LayoutNode, LayoutPlan, NodeMove, PARTITION_COUNT, PartitionId,
+    Replication, check_layout,
+};
 pub use resource::{ParseResourceError, ResourceKind, ResourceName, Workload};
 pub use time::{Clock, Millis, Random};

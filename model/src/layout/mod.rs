@@ -4,9 +4,17 @@
 //! bits of BLAKE3(tenant ‖ resource) for pins. Owners are listed in order of preference: the first owner takes a write
 //! and forwards it to the owners in other sites.
 
+mod check;
+mod compute;
+mod flow;
+mod plan;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+
+pub use check::{LayoutFault, check_layout};
+pub use plan::{LayoutPlan, NodeMove};
 
 use crate::{ChunkId, LayoutVersion, NodeId, PoolId, ResourceId, SiteName, TenantId};
 
@@ -107,31 +115,6 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// Lays the partitions over the nodes: each copy in another site, shares by capacity, the same input always the same layout.
-    ///
-    /// Weighted rendezvous hashing: when a node joins or leaves, only its own share moves.
-    pub fn compute(
-        version: LayoutVersion,
-        pool: PoolId,
-        replication: Replication,
-        mut nodes: Vec<LayoutNode>,
-    ) -> Result<Self, LayoutError> {
-        nodes.sort_by_key(|node| node.id);
-        if let Some(pair) = nodes.windows(2).find(|pair| pair[0].id == pair[1].id) {
-            return Err(LayoutError::DuplicateNode(pair[0].id));
-        }
-        let Replication { copies, ack_sites } = replication;
-        if ack_sites == 0 || ack_sites > copies {
-            return Err(LayoutError::AckSites { ack_sites, copies });
-        }
-        let sites = nodes.iter().map(|node| &node.site).collect::<BTreeSet<_>>().len();
-        if sites < usize::from(copies) {
-            return Err(LayoutError::TooFewSites { pool, copies, sites });
-        }
-        let owners = (0..PARTITION_COUNT).map(|p| rendezvous(PartitionId(p), copies, &nodes)).collect();
-        Ok(Self { version, pool, replication, nodes, owners })
-    }
-
     /// The owners of a partition, the first owner first.
     pub fn owners_of(&self, partition: PartitionId) -> impl Iterator<Item = &LayoutNode> {
         let indexes = self.owners.get(usize::from(partition.0)).map_or(&[][..], Vec::as_slice);
@@ -181,61 +164,4 @@ fn weight(partition: PartitionId, node: &LayoutNode) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(id: u64, site: &str) -> LayoutNode {
-        LayoutNode {
-            id: NodeId(id),
-            site: site.into(),
-            address: format!("127.0.0.1:{id}"),
-            capacity_bytes: 1 << 30,
-        }
-    }
-
-    fn four_nodes() -> Layout {
-        let nodes = vec![node(1, "a"), node(2, "a"), node(3, "b"), node(4, "b")];
-        Layout::compute(LayoutVersion(1), "p".into(), Replication::default(), nodes).unwrap()
-    }
-
-    #[test]
-    fn every_partition_has_one_owner_in_each_of_two_sites() {
-        let layout = four_nodes();
-        for p in 0..PARTITION_COUNT {
-            let sites: BTreeSet<_> = layout.owners_of(PartitionId(p)).map(|n| n.site.clone()).collect();
-            assert_eq!(sites.len(), 2);
-        }
-    }
-
-    #[test]
-    fn equal_nodes_get_nearly_equal_shares() {
-        let layout = four_nodes();
-        for index in 0..4u16 {
-            let share = layout.owners.iter().filter(|owners| owners.contains(&index)).count();
-            assert!((1800..2300).contains(&share), "node {index} owns {share} of 4096");
-        }
-    }
-
-    #[test]
-    fn a_leaving_node_moves_only_its_own_share() {
-        let before = four_nodes();
-        let nodes = vec![node(1, "a"), node(3, "b"), node(4, "b")];
-        let after = Layout::compute(LayoutVersion(2), "p".into(), Replication::default(), nodes).unwrap();
-        for p in (0..PARTITION_COUNT).map(PartitionId) {
-            for owner in before.owners_of(p).filter(|owner| owner.id != NodeId(2)) {
-                assert!(after.owns(owner.id, p));
-            }
-        }
-    }
-
-    #[test]
-    fn one_site_cannot_hold_two_copies() {
-        let error = Layout::compute(
-            LayoutVersion(1),
-            "p".into(),
-            Replication::default(),
-            vec![node(1, "a"), node(2, "a")],
-        );
-        assert_eq!(error, Err(LayoutError::TooFewSites { pool: "p".into(), copies: 2, sites: 1 }));
-    }
-}
+mod tests;
