@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) leader: Leader,
     pub(crate) layout: Mutex<Option<Arc<Layout>>>,
     pub(crate) catalog_answers: AtomicBool,
+    /// Whether it was said that the configuration differs from the layout in use.
+    pub(crate) layout_differs: AtomicBool,
 }
 
 /// What a session token is made for.

@@ -156,6 +156,7 @@ async fn open(options: CoordinatorOptions, parts: Parts) -> Result<Core, Error> 
         leader: Leader::new(&options.name, &*random),
         layout: std::sync::Mutex::new(None),
         catalog_answers: std::sync::atomic::AtomicBool::new(true),
+        layout_differs: std::sync::atomic::AtomicBool::new(false),
         options,
         clock,
         random,
