@@ -10,7 +10,7 @@ use std::{
 
 use holdfast_graph_client::{
     AccessToken, AppCredentials, ClientCredentials, Credential, GraphClient, GraphError, GraphOptions,
-    QuotaLedger, TokenSource,
+    QuotaLedger, Rejection, TokenSource,
 };
 use holdfast_model::{Clock, JobClass, Random, TenantId};
 use holdfast_repository::KeyProvider;
@@ -134,6 +134,16 @@ impl GraphAccess {
         self.source(tenant, app).await?.token().await.map_err(|error| refused(app, error))
     }
 
+    /// A token for a worker whose token Microsoft rejected; none when it is too early to renew it.
+    pub(crate) async fn replace(
+        &self,
+        tenant: &TenantRow,
+        app: App,
+        rejection: &Rejection,
+    ) -> Result<Option<AccessToken>, Error> {
+        self.source(tenant, app).await?.replace(rejection).await.map_err(|error| refused(app, error))
+    }
+
     /// A client for the coordinator's own calls.
     pub(crate) fn client(
         &self,
@@ -149,6 +159,9 @@ impl GraphAccess {
             .map_err(|error| microsoft("a client", error))
     }
 }
+
+/// What to do when Microsoft is content with no token of the app.
+const BLOCKED: &str = "a Conditional Access policy blocks the app: exclude it from the policy";
 
 /// Says what to do about a refusal of the token endpoint.
 pub(crate) fn refused(app: App, error: GraphError) -> Error {
@@ -178,7 +191,7 @@ fn advice(codes: &[u64]) -> (Option<u64>, &'static str) {
             "the certificate is not registered for this app: upload it in Microsoft Entra and connect again",
         ),
         (7_000_229, "the app has no service principal in this tenant: grant admin consent first"),
-        (53_003, "a Conditional Access policy blocks the app: exclude it from the policy"),
+        (53_003, BLOCKED),
     ];
     let known = codes.iter().find_map(|code| KNOWN.iter().find(|(known, _)| known == code));
     match known {
@@ -190,8 +203,12 @@ fn advice(codes: &[u64]) -> (Option<u64>, &'static str) {
     }
 }
 
-/// Any other failure of a call to Microsoft.
+/// Any other failure of a call to Microsoft. The coordinator itself calls with the backup app only.
 pub(crate) fn microsoft(what: &'static str, error: GraphError) -> Error {
+    if let GraphError::ClaimsDemanded { .. } = &error {
+        let code = error.code().to_owned();
+        return Error::CredentialsRefused { app: App::Backup.as_str(), code, advice: BLOCKED };
+    }
     Error::Microsoft {
         what,
         code: error.code().to_owned(),
@@ -207,6 +224,17 @@ fn context(tenant: TenantId, app: App) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_demand_for_claims_that_no_token_meets_says_what_to_do() {
+        let error = microsoft("the users of the tenant", GraphError::ClaimsDemanded { request_id: None });
+        let text = error.to_string();
+        assert!(
+            text.contains("(insufficient-claims)") && text.contains("exclude it from the policy"),
+            "{text}"
+        );
+        assert!(!error.is_retryable());
+    }
 
     #[test]
     fn a_wrong_secret_is_explained_and_not_repeated() {

@@ -43,3 +43,8 @@ pub(crate) fn nodes(up: usize, all: usize) {
     gauge!("holdfast_coordinator_nodes_up").set(up as f64);
     gauge!("holdfast_coordinator_nodes").set(all as f64);
 }
+
+/// A worker reported that Microsoft rejects its token.
+pub(crate) fn token_rejected() {
+    counter!("holdfast_coordinator_token_rejections_total").increment(1);
+}

@@ -9,12 +9,13 @@ mod held_token;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use holdfast_model::Millis;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::GraphError;
+use crate::{Claims, GraphError};
 
 pub use client_credentials::ClientCredentials;
 pub use held_token::{HeldToken, MAX_TOKEN_WAIT};
@@ -73,9 +74,35 @@ impl AccessToken {
         roles.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
+    /// What names the token without being it.
+    pub fn fingerprint(&self) -> TokenFingerprint {
+        let hash = digest::digest(&digest::SHA256, self.secret.as_bytes());
+        let mut prefix = [0; TokenFingerprint::LENGTH];
+        prefix.copy_from_slice(&hash.as_ref()[..TokenFingerprint::LENGTH]);
+        TokenFingerprint(prefix)
+    }
+
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         *self.secret == *other.secret
     }
+}
+
+/// The beginning of a token's SHA-256: says which token is meant, and gives nothing away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenFingerprint(pub [u8; Self::LENGTH]);
+
+impl TokenFingerprint {
+    /// Its length in bytes.
+    pub const LENGTH: usize = 16;
+}
+
+/// Microsoft refused a token that has not expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Which token.
+    pub fingerprint: TokenFingerprint,
+    /// What the next one must carry, where Microsoft said so.
+    pub claims: Option<Claims>,
 }
 
 impl fmt::Debug for AccessToken {
@@ -90,8 +117,9 @@ pub trait TokenSource: Send + Sync {
     /// A token that is valid for a while yet.
     async fn token(&self) -> Result<AccessToken, GraphError>;
 
-    /// A token other than the one Microsoft has just rejected.
-    async fn renew(&self, rejected: &AccessToken) -> Result<AccessToken, GraphError>;
+    /// A token other than the one Microsoft has just rejected, with the claims that it demands.
+    async fn renew(&self, rejected: &AccessToken, claims: Option<&Claims>)
+    -> Result<AccessToken, GraphError>;
 }
 
 #[cfg(test)]
@@ -106,6 +134,14 @@ mod tests {
         };
         let token = AccessToken::new("hunter2".into(), 1);
         assert!(!format!("{app:?} {token:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_fingerprint_tells_tokens_apart_and_holds_nothing_of_them() {
+        let (one, two) = (AccessToken::new("hunter2".into(), 1), AccessToken::new("hunter3".into(), 1));
+        assert_eq!(one.fingerprint(), AccessToken::new("hunter2".into(), 9).fingerprint());
+        assert_ne!(one.fingerprint(), two.fingerprint());
+        assert!(!one.fingerprint().0.windows(4).any(|part| part == b"hunt"));
     }
 
     #[test]

@@ -62,6 +62,15 @@ pub enum GraphError {
         /// The AADSTS numbers.
         codes: Vec<u64>,
     },
+    /// A token that was made with the demanded claims is challenged again.
+    #[error(
+        "microsoft demands claims that the new token lacks too: a conditional access policy blocks the app, exclude its \
+         service principal from the policy in microsoft entra and start the job again"
+    )]
+    ClaimsDemanded {
+        /// Microsoft's name for the request.
+        request_id: Option<String>,
+    },
     /// No valid token came from the coordinator in time.
     #[error("no valid token within {} s", waited.as_secs())]
     NoToken {
@@ -164,7 +173,9 @@ impl GraphError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Status(status) => status.class,
-            Self::TokenRefused { .. } | Self::Signing { .. } => ErrorClass::FailTenant,
+            Self::TokenRefused { .. } | Self::ClaimsDemanded { .. } | Self::Signing { .. } => {
+                ErrorClass::FailTenant
+            }
             Self::NoToken { .. } | Self::Throttled { .. } => ErrorClass::Wait,
             Self::Transport { .. } | Self::Timeout { .. } | Self::Truncated { .. } => ErrorClass::Retry,
             Self::Malformed { .. } | Self::Incomplete { .. } => ErrorClass::Retry,
@@ -183,6 +194,7 @@ impl GraphError {
             Self::TokenRefused { error, .. } => error,
             Self::Throttled { code: Some(code), .. } => code,
             Self::Throttled { .. } => "throttled",
+            Self::ClaimsDemanded { .. } => "insufficient-claims",
             Self::NoToken { .. } => "no-token",
             Self::Transport { .. } => "transport",
             Self::Timeout { .. } => "timeout",
@@ -203,6 +215,7 @@ impl GraphError {
         match self {
             Self::Status(status) => Some(status.status),
             Self::TokenRefused { status, .. } => Some(*status),
+            Self::ClaimsDemanded { .. } => Some(401),
             Self::Ambiguous { source } => source.status(),
             _ => None,
         }
@@ -212,7 +225,7 @@ impl GraphError {
     pub fn request_id(&self) -> Option<&str> {
         match self {
             Self::Status(status) => status.request_id.as_deref(),
-            Self::Throttled { request_id, .. } => request_id.as_deref(),
+            Self::Throttled { request_id, .. } | Self::ClaimsDemanded { request_id } => request_id.as_deref(),
             Self::Ambiguous { source } => source.request_id(),
             _ => None,
         }

@@ -6,6 +6,7 @@
 mod api;
 mod auth;
 mod body;
+mod challenge;
 mod client;
 mod cloud;
 mod error;
@@ -23,9 +24,11 @@ pub use api::{
     MailMessage, MarkedMessage, MessageChange, MessageFlags, NewAttachment, UploadProgress, UploadSession,
 };
 pub use auth::{
-    AccessToken, AppCredentials, ClientCredentials, Credential, HeldToken, MAX_TOKEN_WAIT, TokenSource,
+    AccessToken, AppCredentials, ClientCredentials, Credential, HeldToken, MAX_TOKEN_WAIT, Rejection,
+    TokenFingerprint, TokenSource,
 };
 pub use body::MimeStream;
+pub use challenge::Claims;
 pub use client::{GraphClient, GraphOptions};
 pub use cloud::{Cloud, ParseCloudError};
 pub use error::{ErrorClass, GraphError, StatusError};

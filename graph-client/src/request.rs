@@ -6,7 +6,7 @@
 use std::{borrow::Cow, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use holdfast_model::{Millis, Random};
+use holdfast_model::Random;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, Url, header};
 
@@ -14,6 +14,7 @@ use crate::{
     AccessToken, Cost, ErrorClass, GraphClient, GraphError, LedgerError, MimeStream, Page, Permit, QuotaKey,
     Scope, Shortage,
     body::read_bounded,
+    challenge::{Challenge, challenge},
     error::{Operation, classify},
     json::{FromObject, read_object, read_page},
     metrics,
@@ -173,11 +174,13 @@ struct Failure {
     error: GraphError,
     /// The token it was sent with.
     token: Option<AccessToken>,
+    /// What Microsoft demands of the next one.
+    challenge: Option<Challenge>,
 }
 
 impl From<GraphError> for Failure {
     fn from(error: GraphError) -> Self {
-        Self { error, token: None }
+        Self { error, token: None, challenge: None }
     }
 }
 
@@ -232,7 +235,7 @@ impl GraphClient {
                     let (status, headers) = (response.status().as_u16(), response.headers().clone());
                     let body = read_bounded(response, MAX_PAGE_BYTES, timeout, |_| permit.renew()).await;
                     body.map(|body| Reply { status, headers, body })
-                        .map_err(|error| Failure { error: call.unless_repeatable(error), token: None })
+                        .map_err(|error| call.unless_repeatable(error).into())
                 }
                 Err(failure) => Err(failure),
             };
@@ -279,9 +282,9 @@ impl GraphClient {
         if response.status().is_success() {
             return Ok((response, permit));
         }
-        let error = self.refusal(call, response).await;
+        let (error, challenge) = self.refusal(call, response).await;
         drop(permit);
-        Err(Failure { error, token })
+        Err(Failure { error, token, challenge })
     }
 
     fn prepare(&self, call: &Call, url: Url, token: Option<&AccessToken>) -> reqwest::RequestBuilder {
@@ -319,14 +322,22 @@ impl GraphClient {
         if allowed { Ok(url) } else { Err(foreign(url.host_str().unwrap_or_default())) }
     }
 
-    async fn refusal(&self, call: &Call, response: Response) -> GraphError {
+    async fn refusal(&self, call: &Call, response: Response) -> (GraphError, Option<Challenge>) {
         let headers = response.headers().clone();
         let status = response.status().as_u16();
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let wait = retry_after(&headers, self.inner.clock.now_ms());
+        // It holds for all who share the key from this moment, whatever the status and however long the body takes.
+        if let Some(wait) = wait {
+            self.pause(call, wait).await;
+        }
+        let challenge = if status == 401 { challenge(&headers) } else { None };
         // Where the body cannot be read, the status has to do.
         let body = read_bounded(response, MAX_ERROR_BYTES, self.inner.options.request_timeout, |_| {}).await;
-        let error = classify(status, &body.unwrap_or_default(), call.operation, text("request-id"), wait);
+        let mut error = classify(status, &body.unwrap_or_default(), call.operation, text("request-id"), wait);
+        if challenge.is_some() {
+            error.class = ErrorClass::ReAuth;
+        }
         tracing::debug!(
             status,
             code = error.code,
@@ -340,7 +351,14 @@ impl GraphClient {
         // A refusal with a class of its own was not carried out; a broken gateway says nothing about that.
         let is_unknown = error.class == ErrorClass::Retry;
         let error = GraphError::Status(Box::new(error));
-        if is_unknown { call.unless_repeatable(error) } else { error }
+        (if is_unknown { call.unless_repeatable(error) } else { error }, challenge)
+    }
+
+    /// Nobody who shares the key sends anything before the wait is over.
+    async fn pause(&self, call: &Call, wait: Duration) {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = self.inner.clock.now_ms().saturating_add(wait_ms).saturating_add(1);
+        self.inner.ledger.pause(&self.quota_key(call.scope.clone()), until_ms).await;
     }
 
     /// Decides whether there is another attempt, and waits until it may be made.
@@ -350,31 +368,21 @@ impl GraphClient {
         state: &mut Attempts,
         failure: Failure,
     ) -> Result<(), GraphError> {
-        let Failure { error, token } = failure;
         state.made += 1;
         let is_last = state.made >= self.inner.options.max_attempts;
-        match error.class() {
+        let error = match failure.error.class() {
             // An upload address that refuses has nothing to do with our token: open another session.
             ErrorClass::ReAuth if call.bearer == Bearer::Withhold => {
-                Err(with_class(error, ErrorClass::Reread))
+                return Err(with_class(failure.error, ErrorClass::Reread));
             }
-            ErrorClass::ReAuth => match token {
-                Some(token) if !state.has_renewed => {
-                    state.has_renewed = true;
-                    state.made -= 1;
-                    self.inner.tokens.renew(&token).await.map(drop)
-                }
-                // A second 401 is the tenant's failure.
-                _ => Err(with_class(error, ErrorClass::FailTenant)),
-            },
+            ErrorClass::ReAuth => return self.renew_token(state, failure).await,
             // A 401 with this code is the catch-all for unlicensed users, but also for a spent token.
-            ErrorClass::FailResource if error.status() == Some(401) && !state.has_renewed => {
-                state.has_renewed = true;
-                match token {
-                    Some(token) => self.inner.tokens.renew(&token).await.map(drop),
-                    None => Err(error),
-                }
+            ErrorClass::FailResource if failure.error.status() == Some(401) && !state.has_renewed => {
+                return self.renew_token(state, failure).await;
             }
+            _ => failure.error,
+        };
+        match error.class() {
             ErrorClass::Wait => self.wait_throttled(call, state, error, is_last).await,
             ErrorClass::Retry if !is_last => self.wait_backoff(call, state, error).await,
             _ if !is_last && call.is_doubtful(&error, state.made) => {
@@ -382,6 +390,23 @@ impl GraphClient {
             }
             _ => Err(error),
         }
+    }
+
+    /// Gets a new token, once, and once more when Microsoft demands claims of it; the refusal after that is the tenant's failure.
+    async fn renew_token(&self, state: &mut Attempts, failure: Failure) -> Result<(), GraphError> {
+        let Failure { error, token, challenge } = failure;
+        let Some(token) = token else { return Err(with_class(error, ErrorClass::FailTenant)) };
+        if challenge.is_some() && state.is_challenged {
+            return Err(GraphError::ClaimsDemanded { request_id: error.request_id().map(str::to_owned) });
+        }
+        if challenge.is_none() && state.has_renewed {
+            return Err(with_class(error, ErrorClass::FailTenant));
+        }
+        state.has_renewed = true;
+        state.is_challenged |= challenge.is_some();
+        state.made -= 1;
+        let claims = challenge.and_then(|challenge| challenge.claims);
+        self.inner.tokens.renew(&token, claims.as_ref()).await.map(drop)
     }
 
     async fn wait_backoff(
@@ -419,9 +444,15 @@ impl GraphClient {
         is_last: bool,
     ) -> Result<(), GraphError> {
         let GraphError::Status(status) = &error else { return Err(error) };
-        let wait = status.retry_after.unwrap_or_else(|| backoff(state.made, &*self.inner.random));
-        let until_ms = self.inner.clock.now_ms().saturating_add(wait.as_millis() as Millis).saturating_add(1);
-        self.inner.ledger.pause(&self.quota_key(call.scope.clone()), until_ms).await;
+        let wait = match status.retry_after {
+            // The pause began with the answer's headers.
+            Some(wait) => wait,
+            None => {
+                let wait = backoff(state.made, &*self.inner.random);
+                self.pause(call, wait).await;
+                wait
+            }
+        };
         if is_last || wait > self.inner.options.max_wait {
             return Err(GraphError::Throttled {
                 retry_after: wait,
@@ -484,6 +515,8 @@ impl Call {
 struct Attempts {
     made: u32,
     has_renewed: bool,
+    /// Whether Microsoft has demanded claims already.
+    is_challenged: bool,
 }
 
 fn with_class(error: GraphError, class: ErrorClass) -> GraphError {

@@ -10,9 +10,16 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 /// No longer wait is believed: a wrong clock must not park a mailbox for ever.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// Reads the header. A date counts from the answer's own `Date`, so that a wrong clock on our side does not matter.
+/// Reads the header; of several the longest. A date counts from the answer's own `Date`, so that a wrong clock on our side does not matter.
 pub(crate) fn retry_after(headers: &HeaderMap, now_ms: Millis) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    headers
+        .get_all(RETRY_AFTER)
+        .iter()
+        .filter_map(|value| one(value.to_str().ok()?.trim(), headers, now_ms))
+        .max()
+}
+
+fn one(text: &str, headers: &HeaderMap, now_ms: Millis) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<f64>() {
         return (seconds.is_finite() && seconds >= 0.0).then(|| rounded_up(seconds));
     }
@@ -54,6 +61,15 @@ mod tests {
         assert_eq!(read("Thu, 01 Jan 1970 00:01:00 GMT", None, 10_000), Some(Duration::from_secs(50)));
         let served = Some("Thu, 01 Jan 1970 00:00:58 GMT");
         assert_eq!(read("Thu, 01 Jan 1970 00:01:00 GMT", served, 0), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn of_several_the_longest_holds() {
+        let mut headers = HeaderMap::new();
+        for value in ["1", "soon", "3.5", "2"] {
+            headers.append(RETRY_AFTER, value.parse().unwrap());
+        }
+        assert_eq!(retry_after(&headers, 0), Some(Duration::from_millis(3500)));
     }
 
     #[test]

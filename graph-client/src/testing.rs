@@ -20,15 +20,24 @@ use holdfast_model::{Clock, JobClass, Millis, Random};
 use tokio::time::Instant;
 
 use crate::{
-    AccessToken, Cloud, GraphClient, GraphError, GraphOptions, LocalLedger, QuotaLedger, QuotaLimits,
+    AccessToken, Claims, Cloud, GraphClient, GraphError, GraphOptions, LocalLedger, QuotaLedger, QuotaLimits,
     TokenSource,
 };
 
-pub(crate) struct TestClock(Instant);
+pub(crate) struct TestClock {
+    started: Instant,
+    /// In milliseconds.
+    pushed: AtomicU64,
+}
 
 impl TestClock {
     pub fn shared() -> Arc<Self> {
-        Arc::new(Self(Instant::now()))
+        Arc::new(Self { started: Instant::now(), pushed: AtomicU64::new(0) })
+    }
+
+    /// Lets time pass for whoever asks this clock, and for nobody else.
+    pub fn push(&self, by: Duration) {
+        self.pushed.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -38,7 +47,7 @@ impl Clock for TestClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.0.elapsed()
+        self.started.elapsed() + Duration::from_millis(self.pushed.load(Ordering::SeqCst))
     }
 }
 
@@ -73,7 +82,7 @@ impl TokenSource for CountingTokens {
         Ok(self.current())
     }
 
-    async fn renew(&self, rejected: &AccessToken) -> Result<AccessToken, GraphError> {
+    async fn renew(&self, rejected: &AccessToken, _: Option<&Claims>) -> Result<AccessToken, GraphError> {
         if self.current().is_same(rejected) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }

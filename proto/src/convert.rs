@@ -267,7 +267,7 @@ macro_rules! same_fields {
 same_fields!(
     Account, coordinator::Account:
     listed, stored, unchanged, skipped, gone, failed_retryable, failed_permanent, removed, carried, bytes_read,
-    bytes_stored, requests,
+    bytes_stored, requests, incomplete,
 );
 
 #[cfg(test)]
@@ -290,6 +290,26 @@ mod tests {
         )
         .unwrap();
         assert_eq!(Layout::try_from(storage::Layout::from(&layout)).unwrap(), layout);
+    }
+
+    #[test]
+    fn an_account_survives_the_wire_to_the_last_field() {
+        let account = Account {
+            listed: 1,
+            stored: 2,
+            incomplete: 3,
+            unchanged: 4,
+            skipped: 5,
+            gone: 6,
+            failed_retryable: 7,
+            failed_permanent: 8,
+            removed: 9,
+            carried: 10,
+            bytes_read: 11,
+            bytes_stored: 12,
+            requests: 13,
+        };
+        assert_eq!(Account::from(coordinator::Account::from(account)), account);
     }
 
     #[test]

@@ -31,8 +31,9 @@ use tonic::{
     },
 };
 use tower::{
-    Layer, Service,
+    BoxError, Layer, Service, ServiceExt as _,
     layer::util::{Identity as NoLayer, Stack},
+    util::BoxCloneSyncService,
 };
 use tracing::{Instrument, Span, debug, field, info_span, warn};
 
@@ -341,6 +342,36 @@ impl AuthorizeLayer {
 
 // === Client ===
 
+/// A way to call one server: over the network, or under simulation into the same process.
+pub type AnyChannel = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, ChannelError>;
+
+/// A call did not come through: what the channel says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ChannelError(#[source] pub BoxError);
+
+/// Makes channels by address.
+pub trait Connect: Send + Sync + 'static {
+    /// Makes a channel to `host:port`, which connects when it is first used.
+    fn connect(&self, address: &str) -> Result<AnyChannel, GrpcError>;
+}
+
+/// Makes channels with mutual TLS to servers of one role.
+#[derive(Debug, Clone)]
+pub struct TlsConnect {
+    /// Our certificate; read for each channel, so that a renewed one is taken.
+    pub tls: TlsOptions,
+    /// What the server must be.
+    pub server_role: Role,
+}
+
+impl Connect for TlsConnect {
+    fn connect(&self, address: &str) -> Result<AnyChannel, GrpcError> {
+        let channel = Channels::connect(address, &self.tls, self.server_role)?;
+        Ok(BoxCloneSyncService::new(channel.map_err(|error| ChannelError(error.into()))))
+    }
+}
+
 /// Makes channels to our own servers.
 #[derive(Debug, Clone, Copy)]
 pub struct Channels;
@@ -380,13 +411,13 @@ impl Channels {
     }
 
     /// The same channel with the trace of the current span put into every request.
-    pub fn traced(channel: Channel) -> TracedChannel {
+    pub fn traced<C>(channel: C) -> InterceptedService<C, TraceInjector> {
         InterceptedService::new(channel, TraceInjector)
     }
 }
 
 /// A channel that carries the trace: what `Client::with_interceptor(channel, TraceInjector)` is made of.
-pub type TracedChannel = InterceptedService<Channel, TraceInjector>;
+pub type TracedChannel = InterceptedService<AnyChannel, TraceInjector>;
 
 /// Puts the `traceparent` of the current span into a request.
 #[derive(Debug, Clone, Copy, Default)]

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
+use holdfast_graph_client::{Claims, Rejection, TokenFingerprint};
 use holdfast_model::{Account, Fence, JobId, JobKind, JobState, Millis, PinHash, Verb};
 use holdfast_proto::{
-    convert::{id, required},
+    convert::{WireError, id, required},
     coordinator::{
         BackupSpec, ClaimRequest, ClaimResponse, ExportSpec, FinishJobRequest, FinishJobResponse,
         GraphAccess, GraphToken, HeartbeatRequest, HeartbeatResponse, Keys, Lease, PrepareCommitRequest,
-        PrepareCommitResponse, RecordCommitRequest, RecordCommitResponse, ReleaseJobRequest,
+        PrepareCommitResponse, RecordCommitRequest, RecordCommitResponse, RejectedToken, ReleaseJobRequest,
         ReleaseJobResponse, ReleaseReason, RestoreSpec, VerifySpec, lease, worker_api_server::WorkerApi,
     },
 };
@@ -75,11 +76,12 @@ impl WorkerApi for WorkerService {
         let job = id("job", &request.job)?;
         let fence = required("fence", request.fence)?.into();
         let progress = request.progress.map(Account::from).unwrap_or_default();
+        let rejection = request.rejected.map(rejection).transpose()?;
         let length = self.core.options.lease();
         let held =
             heartbeat(&self.core.catalog, job, fence, &progress, request.items_expected, length).await?;
         let answer = match held {
-            Some(row) => self.extend(&row).await,
+            Some(row) => self.extend(&row, rejection).await,
             None => {
                 self.forget(job);
                 HeartbeatResponse { stop: true, ..Default::default() }
@@ -269,7 +271,7 @@ impl WorkerService {
     }
 
     /// The answer to a heartbeat that was accepted. A token that cannot be had now comes with a later one.
-    async fn extend(&self, job: &JobRow) -> HeartbeatResponse {
+    async fn extend(&self, job: &JobRow, rejection: Option<Rejection>) -> HeartbeatResponse {
         let now = self.core.clock.now_ms();
         let mut issued = self.issued_to(job);
         let mut answer = HeartbeatResponse { lease_ms: lease_ms(&self.core), ..Default::default() };
@@ -284,11 +286,15 @@ impl WorkerService {
         }
         let needs_graph =
             matches!(job.kind, JobKind::Backup | JobKind::Restore) && job.state == JobState::Running;
-        if needs_graph && issued.graph_ms < now + GRAPH_TOKEN_MARGIN_MS {
-            match self.fresh_graph_token(job).await {
-                Ok(token) => {
+        let is_due = rejection.is_some() || issued.graph_ms < now + GRAPH_TOKEN_MARGIN_MS;
+        if needs_graph && is_due {
+            match self.next_graph_token(job, rejection.as_ref()).await {
+                Ok(Some(token)) => {
                     issued.graph_ms = token.expires_at_ms;
                     answer.token = Some(token);
+                }
+                Ok(None) => {
+                    tracing::debug!(job = %job.id, "the rejected Graph token is too young to be renewed")
                 }
                 Err(error) => tracing::warn!(job = %job.id, %error, "no new Graph token this time"),
             }
@@ -297,10 +303,22 @@ impl WorkerService {
         answer
     }
 
-    async fn fresh_graph_token(&self, job: &JobRow) -> Result<GraphToken, Error> {
+    /// The token that comes next; none where a rejected one cannot be replaced yet.
+    async fn next_graph_token(
+        &self,
+        job: &JobRow,
+        rejection: Option<&Rejection>,
+    ) -> Result<Option<GraphToken>, Error> {
         let tenant = self.core.catalog.tenant(job.tenant).await?;
         let app = if job.kind == JobKind::Restore { App::Restore } else { App::Backup };
-        Ok(wire_token(&self.core.graph.token(&tenant, app).await?))
+        let token = match rejection {
+            None => Some(self.core.graph.token(&tenant, app).await?),
+            Some(rejection) => {
+                metrics::token_rejected();
+                self.core.graph.replace(&tenant, app, rejection).await?
+            }
+        };
+        Ok(token.as_ref().map(wire_token))
     }
 
     /// What the worker has; nothing is known after a restart, and then it gets everything anew.
@@ -346,6 +364,16 @@ fn lease_ms(core: &Core) -> u64 {
 
 fn wire_token(token: &holdfast_graph_client::AccessToken) -> GraphToken {
     GraphToken { access_token: token.secret.to_string(), expires_at_ms: token.expires_at_ms }
+}
+
+/// Claims that nobody can read are as good as none: the token is renewed all the same.
+fn rejection(rejected: RejectedToken) -> Result<Rejection, WireError> {
+    let prefix = rejected.fingerprint.as_ref().try_into();
+    let wrong = WireError { field: "rejected.fingerprint", problem: "not 16 bytes" };
+    Ok(Rejection {
+        fingerprint: TokenFingerprint(prefix.map_err(|_| wrong)?),
+        claims: Claims::from_json(&rejected.claims),
+    })
 }
 
 fn failed_item(item: holdfast_proto::coordinator::FailedItem) -> FailedItem {

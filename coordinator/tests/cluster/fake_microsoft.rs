@@ -20,6 +20,8 @@ pub const SECRET: &str = "right-secret";
 #[derive(Default)]
 pub struct Directory {
     pub roles: Vec<&'static str>,
+    /// The claims of every token request, empty where there were none.
+    pub token_requests: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -54,7 +56,11 @@ async fn token(
         let body = json!({ "error": "invalid_client", "error_codes": [7_000_215] });
         return (StatusCode::UNAUTHORIZED, Json(body)).into_response();
     }
-    let payload = json!({ "roles": directory.lock().unwrap().roles }).to_string();
+    let mut directory = directory.lock().unwrap();
+    let claims = form.into_iter().find(|(name, _)| name == "claims").map(|(_, value)| value);
+    directory.token_requests.push(claims.unwrap_or_default());
+    let number = directory.token_requests.len();
+    let payload = json!({ "roles": directory.roles, "jti": number }).to_string();
     let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(payload);
     Json(json!({ "access_token": format!("h.{payload}.s"), "expires_in": 3600 })).into_response()
 }

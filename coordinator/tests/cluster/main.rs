@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use fake_microsoft::SECRET;
 use futures::TryStreamExt as _;
-use holdfast_coordinator::ROLE_TABLE;
+use holdfast_coordinator::{CoordinatorOptions, ROLE_TABLE};
+use holdfast_graph_client::AccessToken;
 use holdfast_model::{Fence, Generation, JobId, Role, Sequence, Verb};
 use holdfast_proto::{coordinator::*, status::ErrorCode};
 use holdfast_record::Pin;
@@ -125,6 +126,73 @@ async fn a_lease_holds_what_a_backup_needs_and_nothing_more() {
     assert!(!answer.stop && answer.token.is_none(), "the first tokens are still good");
     let old = holdfast_proto::storage::Fence { attempt: fence.attempt - 1, ..fence };
     assert!(world.worker().heartbeat(beat(old)).await.unwrap().into_inner().stop);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_token_is_renewed_once_for_all_who_report_it_and_never_at_once_again() {
+    let mut world = World::start(|_| ()).await;
+    world.connect().await;
+    let mut leases = Vec::new();
+    for user in ["user:ann@contoso.test", "user:ben@contoso.test"] {
+        world.start_backup(user).await;
+        leases.push(world.claim_next().await);
+    }
+    let token_of = |lease: &Lease| lease.graph.clone().unwrap().token.unwrap().access_token;
+    let first = token_of(&leases[0]);
+    assert_eq!(token_of(&leases[1]), first);
+    let requested = || world.microsoft.directory.lock().unwrap().token_requests.clone();
+    let before = requested().len();
+
+    let report = async |lease: &Lease, token: &str, claims: &str| {
+        let fingerprint = AccessToken::new(token.to_owned(), 0).fingerprint().0.to_vec().into();
+        let request = HeartbeatRequest {
+            job: lease.job.clone(),
+            fence: lease.fence,
+            rejected: Some(RejectedToken { fingerprint, claims: claims.to_owned() }),
+            ..Default::default()
+        };
+        let answer = world.worker().heartbeat(request).await.unwrap().into_inner();
+        assert!(!answer.stop);
+        answer.token.map(|token| token.access_token)
+    };
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1"}}}"#;
+    let mut second = None;
+    eventually("a new token comes", async || {
+        second = report(&leases[0], &first, claims).await;
+        let _still_claimed = report(&leases[1], "somebody else's", "").await;
+        second.is_some()
+    })
+    .await;
+    let second = second.unwrap();
+    assert_ne!(second, first);
+    assert_eq!(
+        report(&leases[1], &first, "").await,
+        Some(second.clone()),
+        "it is given to the other one too"
+    );
+    assert_eq!(report(&leases[1], &second, "").await, None, "it is too young");
+    let sent = requested().split_off(before);
+    assert!(sent.len() <= 2 && sent.iter().any(|sent| sent == claims), "{sent:?}");
+
+    let bad = HeartbeatRequest {
+        job: leases[0].job.clone(),
+        fence: leases[0].fence,
+        rejected: Some(RejectedToken::default()),
+        ..Default::default()
+    };
+    refused(world.worker().heartbeat(bad).await, ErrorCode::BadRequest, "rejected.fingerprint");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_starts_while_redis_is_away() {
+    // Nobody listens on port 1.
+    let away = |options: &mut CoordinatorOptions| options.redis_url = Some("redis://127.0.0.1:1/".to_owned());
+    let mut world = World::start_with(|_| (), away).await;
+    assert_eq!(world.connect().await.resources, 2, "discovery lives on the fallback's share");
+    world.start_backup("user:ann@contoso.test").await;
+    assert!(world.claim_next().await.graph.is_some());
     world.stop().await;
 }
 

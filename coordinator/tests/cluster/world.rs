@@ -40,6 +40,13 @@ pub struct World {
 
 impl World {
     pub async fn start(prepare: impl FnOnce(&[FakeNode])) -> Self {
+        Self::start_with(prepare, |_| ()).await
+    }
+
+    pub async fn start_with(
+        prepare: impl FnOnce(&[FakeNode]),
+        change: impl FnOnce(&mut CoordinatorOptions),
+    ) -> Self {
         // Shown when a test fails.
         let _already_set = tracing_subscriber::fmt().with_test_writer().try_init();
         let dir = tempfile::tempdir().unwrap();
@@ -54,7 +61,7 @@ impl World {
         prepare(&nodes);
         let key_file = dir.path().join("key.toml");
         KeyFile::generate(&SystemRandom).save(&key_file).unwrap();
-        let options = CoordinatorOptions {
+        let mut options = CoordinatorOptions {
             cluster: "test".to_owned(),
             name: "c1".to_owned(),
             listen: "127.0.0.1:0".to_owned(),
@@ -71,15 +78,7 @@ impl World {
                 name: "default".to_owned(),
                 copies: 2,
                 ack_sites: 2,
-                nodes: nodes
-                    .iter()
-                    .map(|node| NodeOptions {
-                        id: node.id,
-                        site: node.site.clone(),
-                        address: node.addr.to_string(),
-                        capacity: ByteSize::gib(1),
-                    })
-                    .collect(),
+                nodes: nodes.iter().map(node_options).collect(),
             },
             lease_seconds: 2,
             term_seconds: 3,
@@ -91,6 +90,7 @@ impl World {
             worker_slots: 4,
             telemetry: TelemetryOptions::default(),
         };
+        change(&mut options);
         let queue = InProcessQueue::new();
         let consumer = queue.consumer("default", JobClass::ALL, 8).unwrap();
         let microsoft = FakeMicrosoft::start().await;
@@ -211,6 +211,15 @@ impl World {
         for (handle, _) in self.coordinators {
             handle.join().await.unwrap();
         }
+    }
+}
+
+fn node_options(node: &FakeNode) -> NodeOptions {
+    NodeOptions {
+        id: node.id,
+        site: node.site.clone(),
+        address: node.addr.to_string(),
+        capacity: ByteSize::gib(1),
     }
 }
 

@@ -494,7 +494,7 @@ pub async fn a_finished_job_is_finished_once(world: World) {
     new.spec = JobSpec::Verify { snapshot: SnapshotId([1; 8]), sample_percent: 100 };
     let job = world.start(&[new]).await[0];
     let claimed = world.claim(job, LEASE).await.unwrap();
-    let account = Account { listed: 4, stored: 3, failed_permanent: 1, ..Account::default() };
+    let account = Account { listed: 4, stored: 3, incomplete: 2, failed_permanent: 1, ..Account::default() };
     let failed = [failed_item("1", "Corrupt")];
     for _ in 0..2 {
         finish(&world.catalog, job, claimed.job.fence, &account, &failed, "1 of 4 is damaged").await.unwrap();

@@ -1,7 +1,8 @@
 //! The coordinator's token source: the client credentials grant, with a secret or a certificate.
 //!
 //! The one invariant to know: single flight. However many calls find the token spent, one request asks for the next, and a
-//! refusal is remembered for a moment so that they do not ask one after the other either.
+//! refusal is remembered for a moment so that they do not ask one after the other either. Whatever the callers report, a
+//! token younger than [`MIN_RENEWAL_INTERVAL`] is not renewed, and no request is made before the endpoint's own `Retry-After`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +12,8 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::{AccessToken, AppCredentials, Credential, TokenSource, assertion::Signer};
-use crate::{GraphError, client::http_client, request::backoff, retry_after::retry_after};
+use super::{AccessToken, AppCredentials, Credential, Rejection, TokenSource, assertion::Signer};
+use crate::{Claims, GraphError, client::http_client, request::backoff, retry_after::retry_after};
 
 /// A token is renewed this long before it ends, plus up to [`JITTER_MS`].
 const MARGIN_MS: u64 = 300_000;
@@ -26,6 +27,14 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A refusal is given to everybody who asks within this time.
 const REFUSAL_HOLD: Duration = Duration::from_secs(5);
+
+/// A token that Microsoft rejects is renewed at this age at the earliest, so that an app whose every token is rejected does not
+/// hammer the token endpoint, however many workers report it.
+const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the age of a rejected token is looked at, and how many times.
+const RENEWAL_RECHECK: Duration = Duration::from_millis(500);
+const MAX_RENEWAL_RECHECKS: u32 = 60;
 
 /// A whole token request takes no longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,9 +64,19 @@ enum Proof {
 
 #[derive(Default)]
 struct State {
-    token: Option<AccessToken>,
-    renew_at_ms: u64,
+    held: Option<Held>,
     refusal: Option<(Duration, Refusal)>,
+    /// The endpoint asked for quiet until then, on the monotonic clock.
+    quiet_until: Duration,
+}
+
+struct Held {
+    token: AccessToken,
+    renew_at_ms: u64,
+    /// On the monotonic clock.
+    obtained_at: Duration,
+    /// The claims it was asked for with.
+    claims: Option<Claims>,
 }
 
 #[derive(Clone)]
@@ -107,46 +126,82 @@ impl ClientCredentials {
         })
     }
 
-    async fn current(&self, rejected: Option<&AccessToken>) -> Result<AccessToken, GraphError> {
+    /// A token instead of one that Microsoft rejected: at most one request, whoever else reports the same.
+    ///
+    /// None when the present token does not do either and is too young to be renewed: ask again in a moment.
+    pub async fn replace(&self, rejection: &Rejection) -> Result<Option<AccessToken>, GraphError> {
         let mut state = self.state.lock().await;
-        let is_rejected = |token: &AccessToken| rejected.is_some_and(|rejected| rejected.is_same(token));
-        let now_ms = self.clock.now_ms();
-        if let Some(token) = state.token.as_ref().filter(|token| !is_rejected(token))
-            && now_ms < state.renew_at_ms
+        let now = self.clock.monotonic();
+        if let Some(held) = &state.held
+            && now.saturating_sub(held.obtained_at) < MIN_RENEWAL_INTERVAL
         {
-            return Ok(token.clone());
+            // Older ones are renewed even if it was another that was rejected: what revokes one revokes all before it.
+            return Ok(held.answers(rejection).then(|| held.token.clone()));
         }
+        self.obtain(&mut state, Some(rejection)).await.map(Some)
+    }
+
+    async fn current(&self) -> Result<AccessToken, GraphError> {
+        let mut state = self.state.lock().await;
+        match &state.held {
+            Some(held) if self.clock.now_ms() < held.renew_at_ms => Ok(held.token.clone()),
+            _ => self.obtain(&mut state, None).await,
+        }
+    }
+
+    /// Asks for the next token, or gives the present one while the endpoint cannot be had and it is still good.
+    async fn obtain(
+        &self,
+        state: &mut State,
+        rejection: Option<&Rejection>,
+    ) -> Result<AccessToken, GraphError> {
+        let (now_ms, now) = (self.clock.now_ms(), self.clock.monotonic());
         if let Some((until, refusal)) = &state.refusal
-            && self.clock.monotonic() < *until
+            && now < *until
         {
             return Err(refusal.clone().into());
         }
-        match self.request_with_retries().await {
+        let claims = rejection.and_then(|rejection| rejection.claims.as_ref());
+        let asked = match state.quiet_until.saturating_sub(now) {
+            Duration::ZERO => self.request_with_retries(claims).await,
+            retry_after => Err(GraphError::Throttled { retry_after, code: None, request_id: None }),
+        };
+        match asked {
             Ok(token) => {
                 let life = token.expires_at_ms.saturating_sub(now_ms);
                 // A token that lives shorter than the margin is renewed at half its life.
                 let margin = (MARGIN_MS + self.random.next_u64() % JITTER_MS).min(life / 2);
-                state.renew_at_ms = token.expires_at_ms - margin;
+                let renew_at_ms = token.expires_at_ms - margin;
+                let obtained_at = self.clock.monotonic();
                 state.refusal = None;
-                state.token = Some(token.clone());
+                state.held =
+                    Some(Held { token: token.clone(), renew_at_ms, obtained_at, claims: claims.cloned() });
                 Ok(token)
             }
             Err(error) => {
+                let now = self.clock.monotonic();
                 if let GraphError::TokenRefused { status, error, codes } = &error {
                     let refusal = Refusal { status: *status, error: error.clone(), codes: codes.clone() };
-                    state.refusal = Some((self.clock.monotonic() + REFUSAL_HOLD, refusal));
+                    state.refusal = Some((now + REFUSAL_HOLD, refusal));
+                }
+                if let GraphError::Throttled { retry_after, .. } = &error {
+                    state.quiet_until = state.quiet_until.max(now + *retry_after);
                 }
                 // A token in its margin is still good when the endpoint is not.
-                let spare = state.token.clone().filter(|token| !is_rejected(token));
-                spare.filter(|token| error.is_retryable() && now_ms < token.expires_at_ms).ok_or(error)
+                let spare = state.held.as_ref().filter(|held| {
+                    error.is_retryable()
+                        && now_ms < held.token.expires_at_ms
+                        && rejection.is_none_or(|rejection| held.answers(rejection))
+                });
+                spare.map(|held| held.token.clone()).ok_or(error)
             }
         }
     }
 
-    async fn request_with_retries(&self) -> Result<AccessToken, GraphError> {
+    async fn request_with_retries(&self, claims: Option<&Claims>) -> Result<AccessToken, GraphError> {
         let mut attempt = 1;
         loop {
-            let error = match self.request().await {
+            let error = match self.request(claims).await {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             };
@@ -168,20 +223,23 @@ impl ClientCredentials {
         }
     }
 
-    async fn request(&self) -> Result<AccessToken, GraphError> {
-        match tokio::time::timeout(TIMEOUT, self.request_once()).await {
+    async fn request(&self, claims: Option<&Claims>) -> Result<AccessToken, GraphError> {
+        match tokio::time::timeout(TIMEOUT, self.request_once(claims)).await {
             Ok(result) => result,
             Err(_) => Err(GraphError::Timeout { after: TIMEOUT }),
         }
     }
 
-    async fn request_once(&self) -> Result<AccessToken, GraphError> {
+    async fn request_once(&self, claims: Option<&Claims>) -> Result<AccessToken, GraphError> {
         let asked_at_ms = self.clock.now_ms();
         let mut form = vec![
             ("grant_type", "client_credentials"),
             ("client_id", &self.client_id),
             ("scope", &self.scope),
         ];
+        if let Some(claims) = claims {
+            form.push(("claims", claims.as_str()));
+        }
         let assertion;
         match &self.proof {
             Proof::Secret(secret) => form.push(("client_secret", secret)),
@@ -217,6 +275,14 @@ impl ClientCredentials {
     }
 }
 
+impl Held {
+    /// Whether whoever holds the rejected token is helped with this one.
+    fn answers(&self, rejection: &Rejection) -> bool {
+        let has_claims = rejection.claims.is_none() || rejection.claims == self.claims;
+        has_claims && self.token.fingerprint() != rejection.fingerprint
+    }
+}
+
 impl From<Refusal> for GraphError {
     fn from(refusal: Refusal) -> Self {
         Self::TokenRefused { status: refusal.status, error: refusal.error, codes: refusal.codes }
@@ -226,11 +292,22 @@ impl From<Refusal> for GraphError {
 #[async_trait]
 impl TokenSource for ClientCredentials {
     async fn token(&self) -> Result<AccessToken, GraphError> {
-        self.current(None).await
+        self.current().await
     }
 
-    async fn renew(&self, rejected: &AccessToken) -> Result<AccessToken, GraphError> {
-        self.current(Some(rejected)).await
+    async fn renew(
+        &self,
+        rejected: &AccessToken,
+        claims: Option<&Claims>,
+    ) -> Result<AccessToken, GraphError> {
+        let rejection = Rejection { fingerprint: rejected.fingerprint(), claims: claims.cloned() };
+        for _ in 0..MAX_RENEWAL_RECHECKS {
+            if let Some(token) = self.replace(&rejection).await? {
+                return Ok(token);
+            }
+            tokio::time::sleep(RENEWAL_RECHECK).await;
+        }
+        Err(GraphError::NoToken { waited: RENEWAL_RECHECK * MAX_RENEWAL_RECHECKS })
     }
 }
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use holdfast_model::{Clock, Millis};
 use tokio::sync::watch;
 
-use super::{AccessToken, TokenSource};
-use crate::GraphError;
+use super::{AccessToken, Rejection, TokenSource};
+use crate::{Claims, GraphError};
 
 /// How long a call waits for the next token before it gives up.
 pub const MAX_TOKEN_WAIT: Duration = Duration::from_mins(5);
@@ -24,35 +24,70 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// A token that somebody else renews.
 pub struct HeldToken {
-    /// The token, and until when it is used for new requests.
-    current: watch::Sender<(AccessToken, Millis)>,
+    current: watch::Sender<Held>,
     clock: Arc<dyn Clock>,
+}
+
+#[derive(Clone)]
+struct Held {
+    token: AccessToken,
+    /// Until when it is used for new requests.
+    until_ms: Millis,
+    /// That Microsoft refuses it although it has not expired.
+    rejection: Option<Rejection>,
 }
 
 impl HeldToken {
     /// Starts with the token of the lease.
     pub fn new(token: AccessToken, clock: Arc<dyn Clock>) -> Self {
         let until_ms = usable_until(&token, clock.now_ms());
-        Self { current: watch::Sender::new((token, until_ms)), clock }
+        Self { current: watch::Sender::new(Held { token, until_ms, rejection: None }), clock }
     }
 
     /// Puts the next token in place; calls that wait for it go on.
     pub fn set(&self, token: AccessToken) {
         let until_ms = usable_until(&token, self.clock.now_ms());
-        // The same token again must not look fresher than it did.
         self.current.send_modify(|held| {
-            let until_ms = if held.0.is_same(&token) { until_ms.min(held.1) } else { until_ms };
-            *held = (token, until_ms);
+            // The same token again looks no fresher than it did, and is as rejected as it was.
+            let is_same = held.token.is_same(&token);
+            let until_ms = if is_same { until_ms.min(held.until_ms) } else { until_ms };
+            let rejection = held.rejection.take().filter(|_| is_same);
+            *held = Held { token, until_ms, rejection };
         });
     }
 
-    async fn wait_for(&self, accept: impl Fn(&AccessToken) -> bool) -> Result<AccessToken, GraphError> {
+    /// That Microsoft refuses the present token; whoever renews it has to know.
+    pub fn rejection(&self) -> Option<Rejection> {
+        self.current.borrow().rejection.clone()
+    }
+
+    /// Waits until Microsoft refuses the present token. Cancel safe.
+    pub async fn rejected(&self) {
+        let mut receiver = self.current.subscribe();
+        // The sender lives as long as we do, so the wait ends with a rejection only.
+        let _held = receiver.wait_for(|held| held.rejection.is_some()).await;
+    }
+
+    /// Remembers the refusal, unless another token came meanwhile. Claims that were demanded once stay demanded.
+    fn reject(&self, rejected: &AccessToken, claims: Option<&Claims>) {
+        self.current.send_if_modified(|held| {
+            if !held.token.is_same(rejected) {
+                return false;
+            }
+            let known = held.rejection.take().and_then(|rejection| rejection.claims);
+            let fingerprint = rejected.fingerprint();
+            held.rejection = Some(Rejection { fingerprint, claims: claims.cloned().or(known) });
+            true
+        });
+    }
+
+    async fn usable(&self) -> Result<AccessToken, GraphError> {
         let mut receiver = self.current.subscribe();
         let deadline = tokio::time::Instant::now() + MAX_TOKEN_WAIT;
         loop {
-            let (token, until_ms) = receiver.borrow_and_update().clone();
-            if accept(&token) && self.clock.now_ms() < until_ms {
-                return Ok(token);
+            let held = receiver.borrow_and_update().clone();
+            if held.rejection.is_none() && self.clock.now_ms() < held.until_ms {
+                return Ok(held.token);
             }
             let now = tokio::time::Instant::now();
             if now >= deadline {
@@ -73,11 +108,16 @@ fn usable_until(token: &AccessToken, now_ms: Millis) -> Millis {
 #[async_trait]
 impl TokenSource for HeldToken {
     async fn token(&self) -> Result<AccessToken, GraphError> {
-        self.wait_for(|_| true).await
+        self.usable().await
     }
 
-    async fn renew(&self, rejected: &AccessToken) -> Result<AccessToken, GraphError> {
-        self.wait_for(|token| !token.is_same(rejected)).await
+    async fn renew(
+        &self,
+        rejected: &AccessToken,
+        claims: Option<&Claims>,
+    ) -> Result<AccessToken, GraphError> {
+        self.reject(rejected, claims);
+        self.usable().await
     }
 }
 
@@ -117,8 +157,35 @@ mod tests {
         let clock = TestClock::shared();
         let token = AccessToken::new("old".into(), clock.now_ms() + 3_600_000);
         let held = HeldToken::new(token.clone(), clock.clone());
-        assert!(matches!(held.renew(&token).await, Err(GraphError::NoToken { .. })));
+        assert!(matches!(held.renew(&token, None).await, Err(GraphError::NoToken { .. })));
+        held.set(token.clone());
+        assert!(matches!(held.token().await, Err(GraphError::NoToken { .. })), "it is as rejected as it was");
         held.set(AccessToken::new("new".into(), clock.now_ms() + 3_600_000));
-        assert_eq!(held.renew(&token).await.unwrap().secret.as_str(), "new");
+        assert_eq!(held.renew(&token, None).await.unwrap().secret.as_str(), "new");
+        assert_eq!(held.rejection(), None, "a late refusal of the old token says nothing of the new one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejection_is_told_at_once_with_the_claims_that_were_demanded() {
+        let clock = TestClock::shared();
+        let token = AccessToken::new("old".into(), clock.now_ms() + 3_600_000);
+        let held = Arc::new(HeldToken::new(token.clone(), clock.clone()));
+        let told = tokio::spawn({
+            let held = held.clone();
+            async move { held.rejected().await }
+        });
+        let claims = Claims::from_json(r#"{"access_token":{}}"#).unwrap();
+        let waiting = [Some(claims.clone()), None].map(|claims| {
+            let (held, token) = (held.clone(), token.clone());
+            tokio::spawn(async move { held.renew(&token, claims.as_ref()).await })
+        });
+        told.await.unwrap();
+        tokio::task::yield_now().await;
+        let rejection = Rejection { fingerprint: token.fingerprint(), claims: Some(claims) };
+        assert_eq!(held.rejection(), Some(rejection));
+        held.set(AccessToken::new("new".into(), clock.now_ms() + 3_600_000));
+        for waiting in waiting {
+            assert_eq!(waiting.await.unwrap().unwrap().secret.as_str(), "new");
+        }
     }
 }

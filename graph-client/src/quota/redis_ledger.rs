@@ -2,11 +2,14 @@
 //!
 //! The one invariant to know: losing Redis, or finding it empty, never raises what is granted. The in-process ledger counts
 //! everything beside it, so the fallback starts from the truth, and a Redis that comes back empty is not believed before a
-//! whole window has passed while all workers were charging it.
+//! whole window has passed while all workers were charging it. A pause holds here from the moment it is known, and is told to
+//! Redis until it is over, so that a Redis which missed or forgot it hears of it again.
 
 use std::{
+    collections::HashMap,
+    fmt,
     sync::{
-        Arc,
+        Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,12 +18,13 @@ use std::{
 use async_trait::async_trait;
 use holdfast_model::{Clock, JobClass, Millis, Random};
 use redis::{
-    Client, RedisError, Script,
+    Client, FromRedisValue, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +40,18 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// After a failure Redis is left alone for this long, so that each call does not pay the timeout.
 const REST: Duration = Duration::from_secs(2);
+
+/// How many workers share the reserve while neither Redis nor the coordinator has said how many there are.
+const UNHEARD_WORKERS: u64 = 32;
+
+/// A grant that took longer is looked at again before it is used: another worker may have been told to pause meanwhile.
+const GRANT_FRESH: Duration = Duration::from_millis(200);
+
+/// How often pauses that began here are told to Redis.
+const REPEAT_PAUSES: Duration = Duration::from_millis(250);
+
+/// More pauses at a time are told once only.
+const MAX_REPEATED_PAUSES: usize = 4_096;
 
 /// A worker that has not called for this long is not counted any more.
 const WORKER_TTL: Duration = Duration::from_mins(2);
@@ -75,8 +91,10 @@ struct Inner {
     acquire: Script,
     pause: Script,
     renew: Script,
-    /// Registered workers, as last heard.
+    /// Registered workers, as last heard; 0 before that.
     workers: AtomicU64,
+    /// Pauses that began here, on the monotonic clock.
+    pauses: StdMutex<HashMap<QuotaKey, Duration>>,
     /// On the monotonic clock, in milliseconds.
     rests_until: AtomicU64,
     was_lost: AtomicBool,
@@ -104,6 +122,8 @@ enum Mode {
 
 impl RedisLedger {
     /// Connects. `worker` is a name that no other process uses.
+    ///
+    /// A Redis that is away is no failure: the fallback decides until it is there.
     pub async fn connect(
         url: &str,
         limits: QuotaLimits,
@@ -118,8 +138,8 @@ impl RedisLedger {
             .set_max_delay(REST)
             .set_response_timeout(Some(TIMEOUT))
             .set_connection_timeout(Some(TIMEOUT));
-        let connection =
-            ConnectionManager::new_with_config(client, config).await.map_err(bad("nobody answers there"))?;
+        let connection = ConnectionManager::new_lazy_with_config(client, config)
+            .map_err(bad("a connection cannot be prepared"))?;
         let inner = Arc::new(Inner {
             connection,
             local: LocalLedger::new(limits, clock.clone()),
@@ -129,10 +149,12 @@ impl RedisLedger {
             acquire: Script::new(include_str!("acquire.lua")),
             pause: Script::new(PAUSE),
             renew: Script::new(RENEW),
-            workers: AtomicU64::new(1),
+            workers: AtomicU64::new(0),
+            pauses: StdMutex::default(),
             rests_until: AtomicU64::new(0),
             was_lost: AtomicBool::new(false),
         });
+        inner.greet().await?;
         let (queue, updates) = mpsc::channel(MAX_QUEUED);
         let cancel = CancellationToken::new();
         let updates = tokio::spawn(send_updates(inner.clone(), updates, cancel.clone()));
@@ -144,10 +166,10 @@ impl RedisLedger {
     /// Only for the first start of a new cluster; an existing generation stays.
     pub async fn declare_fresh(&self) -> Result<(), GraphError> {
         let mut connection = self.inner.connection.clone();
-        let set: Result<bool, _> =
-            redis::cmd("SETNX").arg(GENERATION).arg(0).query_async(&mut connection).await;
-        set.map(drop)
-            .map_err(|_| GraphError::Config { setting: "redis-url", reason: "redis refuses to write" })
+        let mut call = redis::cmd("SETNX");
+        let set = in_time::<bool>(call.arg(GENERATION).arg(0).query_async(&mut connection));
+        let reason = "it does not answer, or refuses to be written";
+        set.await.map(drop).map_err(|_| GraphError::Config { setting: "redis-url", reason })
     }
 
     /// How many workers share the reserve, from the coordinator's heartbeat.
@@ -176,7 +198,31 @@ impl RedisLedger {
     /// Without Redis, or while it is not to be believed.
     fn alone(&self, key: &QuotaKey, cost: Cost, class: JobClass) -> Result<LocalSlot, LedgerError> {
         metrics::ledger_fallback();
-        self.inner.local.grant_alone(key, cost, class, self.inner.workers.load(Ordering::Relaxed))
+        let workers = match self.inner.workers.load(Ordering::Relaxed) {
+            0 => UNHEARD_WORKERS,
+            heard => heard,
+        };
+        self.inner.local.grant_alone(key, cost, class, workers)
+    }
+
+    /// Redis took its time to answer; a pause that became known meanwhile holds.
+    async fn unless_paused(
+        &self,
+        key: &QuotaKey,
+        asked_at: Duration,
+        permit: Permit,
+    ) -> Result<Permit, LedgerError> {
+        if self.inner.clock.monotonic().saturating_sub(asked_at) > GRANT_FRESH
+            && let Some(left) = self.inner.pause_left(key).await
+        {
+            self.inner.local.pause_for(key, left);
+        }
+        let wait = self.inner.local.paused_for(key);
+        if wait.is_zero() {
+            Ok(permit)
+        } else {
+            Err(LedgerError::WouldWait { wait, shortage: Shortage::Paused })
+        }
     }
 }
 
@@ -199,6 +245,7 @@ impl QuotaLedger for RedisLedger {
             return Err(LedgerError::WouldWait { wait: paused, shortage: Shortage::Paused });
         }
         let slot = crate::request::random_uuid(&*self.inner.random).to_string();
+        let asked_at = self.inner.clock.monotonic();
         let Some(answer) = self.inner.ask(Mode::Acquire, key, cost, class, &slot).await else {
             return self.alone(key, cost, class).map(|local| self.permit(key, local, None));
         };
@@ -206,7 +253,7 @@ impl QuotaLedger for RedisLedger {
             0 => {
                 let local = self.inner.local.charge(key, cost);
                 self.inner.local.sync(key, answer.requests, answer.upload_bytes);
-                return Ok(self.permit(key, local, Some(slot)));
+                return self.unless_paused(key, asked_at, self.permit(key, local, Some(slot))).await;
             }
             1 => {
                 self.inner.local.pause_for(key, answer.wait);
@@ -219,7 +266,9 @@ impl QuotaLedger for RedisLedger {
                 let local = self.alone(key, cost, class)?;
                 // Lost or not: the local count has it.
                 let charged = self.inner.ask(Mode::Charge, key, cost, class, &slot).await;
-                return Ok(self.permit(key, local, charged.map(|_| slot)));
+                return self
+                    .unless_paused(key, asked_at, self.permit(key, local, charged.map(|_| slot)))
+                    .await;
             }
         };
         Err(LedgerError::WouldWait { wait: answer.wait, shortage })
@@ -227,13 +276,9 @@ impl QuotaLedger for RedisLedger {
 
     async fn pause(&self, key: &QuotaKey, until_ms: Millis) {
         self.inner.local.pause(key, until_ms).await;
-        let wait_ms = until_ms.saturating_sub(self.inner.clock.now_ms()).max(1);
-        let mut connection = self.inner.connection.clone();
-        let mut call = self.inner.pause.key(redis_key(key, "pause"));
-        let result: Result<(), RedisError> = call.arg(wait_ms).invoke_async(&mut connection).await;
-        if let Err(error) = result {
-            self.inner.lost(&error);
-        }
+        let wait = Duration::from_millis(until_ms.saturating_sub(self.inner.clock.now_ms()).max(1));
+        self.inner.remember_pause(key, wait);
+        self.inner.tell_pause(key, wait).await;
     }
 
     async fn slot_freed(&self, key: &QuotaKey, at_most: Duration) {
@@ -241,7 +286,89 @@ impl QuotaLedger for RedisLedger {
     }
 }
 
+/// What Redis said, or why that is not known.
+async fn in_time<T: FromRedisValue>(call: impl Future<Output = Result<T, RedisError>>) -> Result<T, Lost> {
+    match timeout(TIMEOUT, call).await {
+        Ok(answer) => answer.map_err(Lost::Failed),
+        Err(_) => Err(Lost::Late),
+    }
+}
+
+/// Why Redis is taken for lost.
+enum Lost {
+    Late,
+    Failed(RedisError),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late => write!(f, "no answer within {} ms", TIMEOUT.as_millis()),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
 impl Inner {
+    /// Opens the connection. Who refuses our password is there, and will never answer anything else.
+    async fn greet(&self) -> Result<(), GraphError> {
+        let mut connection = self.connection.clone();
+        match in_time::<String>(redis::cmd("PING").query_async(&mut connection)).await {
+            Ok(_) => Ok(()),
+            Err(Lost::Failed(error)) if is_about_the_password(&error) => {
+                let reason = "its user or password is refused, correct it";
+                Err(GraphError::Config { setting: "redis-url", reason })
+            }
+            Err(error) => {
+                self.lost(&error);
+                Ok(())
+            }
+        }
+    }
+
+    fn remember_pause(&self, key: &QuotaKey, wait: Duration) {
+        let now = self.clock.monotonic();
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.retain(|_, until| *until > now);
+        if pauses.len() < MAX_REPEATED_PAUSES || pauses.contains_key(key) {
+            let until = pauses.entry(key.clone()).or_default();
+            *until = (*until).max(now + wait);
+        }
+    }
+
+    /// Whether Redis knows now.
+    async fn tell_pause(&self, key: &QuotaKey, wait: Duration) -> bool {
+        let mut connection = self.connection.clone();
+        let mut call = self.pause.key(redis_key(key, "pause"));
+        let told = in_time::<()>(call.arg(millis(wait).max(1)).invoke_async(&mut connection)).await;
+        told.map_err(|error| self.lost(&error)).is_ok()
+    }
+
+    /// Tells the pauses that began here again, until they are over. One that is known already changes nothing.
+    async fn repeat_pauses(&self) {
+        let now = self.clock.monotonic();
+        let live: Vec<_> = {
+            let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+            pauses.retain(|_, until| *until > now);
+            pauses.iter().map(|(key, until)| (key.clone(), *until)).collect()
+        };
+        for (key, until) in live {
+            let left = until.saturating_sub(self.clock.monotonic());
+            if !left.is_zero() && !self.tell_pause(&key, left).await {
+                return;
+            }
+        }
+    }
+
+    /// The pause that Redis knows of; none where there is none or Redis cannot be had.
+    async fn pause_left(&self, key: &QuotaKey) -> Option<Duration> {
+        let mut connection = self.connection.clone();
+        let mut call = redis::cmd("PTTL");
+        let left = in_time::<i64>(call.arg(redis_key(key, "pause")).query_async(&mut connection)).await;
+        let left_ms = left.map_err(|error| self.lost(&error)).ok()?;
+        u64::try_from(left_ms).ok().filter(|left| *left > 0).map(Duration::from_millis)
+    }
+
     /// Runs the script; none when Redis cannot be had.
     async fn ask(
         &self,
@@ -276,8 +403,8 @@ impl Inner {
             .arg(millis(CLAIM))
             .arg(BUCKETS);
         let mut connection = self.connection.clone();
-        let result: Result<(u8, u64, u64, u64, u64), _> = call.invoke_async(&mut connection).await;
-        match result {
+        let result = in_time::<(u8, u64, u64, u64, u64)>(call.invoke_async(&mut connection));
+        match result.await {
             Ok((state, wait_ms, requests, upload_bytes, workers)) => {
                 if self.was_lost.swap(false, Ordering::Relaxed) {
                     tracing::info!("the quota ledger's redis is back");
@@ -292,31 +419,28 @@ impl Inner {
         }
     }
 
-    fn lost(&self, error: &RedisError) {
+    fn lost(&self, error: &Lost) {
         let rests_until = millis(self.clock.monotonic() + REST);
         self.rests_until.store(rests_until, Ordering::Relaxed);
         if !self.was_lost.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "the quota ledger's redis does not answer, every worker counts for itself");
+            tracing::warn!(
+                %error,
+                "the quota ledger's redis does not answer, every worker counts for itself until it does"
+            );
         }
     }
 
     async fn send(&self, update: Update) {
         let mut connection = self.connection.clone();
-        let result: Result<(), RedisError> = match update {
-            Update::Release { slots_key, slot } => redis::cmd("ZREM")
-                .arg(slots_key)
-                .arg(slot)
-                .query_async::<i64>(&mut connection)
-                .await
-                .map(drop),
-            Update::Renew { slots_key, slot, ttl_ms } => self
-                .renew
-                .key(slots_key)
-                .arg(slot)
-                .arg(ttl_ms)
-                .invoke_async::<i64>(&mut connection)
-                .await
-                .map(drop),
+        let result = match update {
+            Update::Release { slots_key, slot } => {
+                let mut call = redis::cmd("ZREM");
+                in_time::<i64>(call.arg(slots_key).arg(slot).query_async(&mut connection)).await
+            }
+            Update::Renew { slots_key, slot, ttl_ms } => {
+                let mut call = self.renew.key(slots_key);
+                in_time::<i64>(call.arg(slot).arg(ttl_ms).invoke_async(&mut connection)).await
+            }
         };
         if let Err(error) = result {
             self.lost(&error);
@@ -324,14 +448,23 @@ impl Inner {
     }
 }
 
+fn is_about_the_password(error: &RedisError) -> bool {
+    let is_refused = error.kind() == redis::ErrorKind::AuthenticationFailed;
+    is_refused || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+}
+
 async fn send_updates(inner: Arc<Inner>, mut updates: mpsc::Receiver<Update>, cancel: CancellationToken) {
+    let mut repeat = interval(REPEAT_PAUSES);
+    repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let update = tokio::select! {
-            update = updates.recv() => update,
+        tokio::select! {
+            update = updates.recv() => match update {
+                Some(update) => inner.send(update).await,
+                None => return,
+            },
+            _ = repeat.tick() => inner.repeat_pauses().await,
             () = cancel.cancelled() => break,
-        };
-        let Some(update) = update else { return };
-        inner.send(update).await;
+        }
     }
     while let Ok(update) = updates.try_recv() {
         inner.send(update).await;

@@ -8,7 +8,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    LocalLedger, MessageChange, QuotaLimits,
+    LocalLedger, MessageChange, QuotaLedger as _, QuotaLimits,
     testing::{Server, TestClock, json as answer, refusal, with_header},
 };
 
@@ -32,6 +32,20 @@ async fn raw_server(answer: &'static [u8]) -> (String, Arc<Mutex<u32>>) {
         }
     });
     (url, count)
+}
+
+/// The same, but it keeps the connection open.
+async fn raw_server_that_stalls(answer: &'static [u8]) -> (String, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 16 << 10];
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        stream.write_all(answer).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    (url, serving)
 }
 
 #[tokio::test]
@@ -134,6 +148,109 @@ async fn a_401_gets_one_new_token_and_a_second_one_fails_the_tenant() {
         assert_eq!(server.client().message("u", "m").await.unwrap_err().class(), class);
         assert_eq!(server.seen().len(), 2, "{code}");
     }
+}
+
+/// A tenant that demands claims of every token that was made without them, or of all.
+struct Challenging {
+    server: Server,
+    client: GraphClient,
+}
+
+impl Challenging {
+    async fn start(demands: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        const CHALLENGE: &str =
+            r#"Bearer realm="", error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnt9fQ""#;
+        let clock = TestClock::shared();
+        let passing = clock.clone();
+        let server = Server::start(move |n, seen| {
+            if seen.uri.path().ends_with("/token") {
+                let kind =
+                    if String::from_utf8_lossy(&seen.body).contains("claims=") { "claims" } else { "plain" };
+                return answer(200, format!(r#"{{"expires_in":3600,"access_token":"{kind}-{n}"}}"#));
+            }
+            if demands(seen.header("authorization").unwrap()) {
+                passing.push(Duration::from_secs(10));
+                // The catch-all code must not hide the challenge.
+                return with_header(refusal(401, "AuthenticationError"), "www-authenticate", CHALLENGE);
+            }
+            answer(200, MESSAGE)
+        })
+        .await;
+        let app = crate::AppCredentials {
+            client_id: "app".into(),
+            secret: crate::Credential::Secret("s".to_owned().into()),
+        };
+        let random = Arc::new(crate::testing::TestRandom::default());
+        let tokens = crate::ClientCredentials::new(
+            &server.url,
+            "https://graph.example",
+            "t",
+            app,
+            clock.clone(),
+            random.clone(),
+        );
+        let mut options = crate::GraphOptions::new(crate::Cloud::Global, "t", "app");
+        options.graph_url.clone_from(&server.url);
+        let ledger = Arc::new(LocalLedger::new(QuotaLimits::default(), clock.clone()));
+        let class = holdfast_model::JobClass::Incremental;
+        let client =
+            GraphClient::new(options, Arc::new(tokens.unwrap()), ledger, class, clock, random).unwrap();
+        Self { server, client }
+    }
+
+    fn claims_sent(&self) -> Vec<Option<String>> {
+        let token_requests =
+            self.server.seen().into_iter().filter(|seen| seen.uri.path().ends_with("/token"));
+        let claims = |body: &Bytes| {
+            let form = format!("http://x/?{}", String::from_utf8_lossy(body));
+            let url = Url::parse(&form).unwrap();
+            url.query_pairs().find(|(name, _)| name == "claims").map(|(_, value)| value.into_owned())
+        };
+        token_requests.map(|seen| claims(&seen.body)).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_claims_challenge_is_answered_with_a_token_made_with_the_claims() {
+    let tenant = Challenging::start(|bearer| bearer.contains("plain")).await;
+    tenant.client.message("u", "m").await.unwrap();
+    assert_eq!(tenant.claims_sent(), [None, Some(r#"{"access_token":{}}"#.to_owned())]);
+    assert_eq!(tenant.client.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_second_challenge_says_that_conditional_access_blocks_the_app() {
+    let tenant = Challenging::start(|_| true).await;
+    let error = tenant.client.message("u", "m").await.unwrap_err();
+    assert_eq!((error.class(), error.code()), (ErrorClass::FailTenant, "insufficient-claims"));
+    assert!(error.to_string().contains("exclude its service principal from the policy"), "{error}");
+    assert_eq!((tenant.client.requests(), tenant.claims_sent().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn any_refusal_with_a_retry_after_pauses_the_mailbox_before_its_body_has_come() {
+    // The body of the refusal never comes.
+    let (url, _) =
+        raw_server_that_stalls(b"HTTP/1.1 502 x\r\nretry-after: 30\r\ncontent-length: 9\r\n\r\n").await;
+    let server = Server::start(|_, _| answer(200, MESSAGE)).await;
+    let clock = TestClock::shared();
+    let ledger = Arc::new(LocalLedger::new(QuotaLimits::default(), clock.clone()));
+    let first = server.client_on(ledger.clone(), clock.clone(), |options| options.graph_url = url);
+    let second = server.client_on(ledger.clone(), clock, |options| options.max_wait = Duration::ZERO);
+    let stalled = tokio::spawn(async move { first.message("u", "m").await });
+    let key = second.quota_key(Scope::Mailbox("u".into()));
+    let class = holdfast_model::JobClass::Incremental;
+    for _ in 0..200 {
+        if ledger.acquire(&key, Cost::ONE, class).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!stalled.is_finished());
+    let refused = second.message("u", "m").await.unwrap_err();
+    assert!(refused.retry_after().unwrap() > Duration::from_secs(20), "{refused}");
+    assert_eq!(second.requests(), 0);
+    stalled.abort();
 }
 
 #[tokio::test]

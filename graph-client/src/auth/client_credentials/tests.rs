@@ -52,11 +52,89 @@ async fn a_hundred_calls_make_one_token_request() {
 #[tokio::test]
 async fn a_hundred_calls_with_the_same_rejected_token_renew_it_once() {
     let server = Server::start(|n, _| granted(n, 3600)).await;
-    let source = source(&server, secret(), TestClock::shared());
+    let clock = TestClock::shared();
+    let source = source(&server, secret(), clock.clone());
     let old = source.token().await.unwrap();
-    let tokens = futures::future::join_all((0..100).map(|_| source.renew(&old))).await;
+    clock.push(MIN_RENEWAL_INTERVAL);
+    let tokens = futures::future::join_all((0..100).map(|_| source.renew(&old, None))).await;
     assert!(tokens.into_iter().all(|token| token.unwrap().secret.as_str() == "token-1"));
     assert_eq!(server.seen().len(), 2);
+}
+
+fn rejection(token: &AccessToken, claims: Option<&Claims>) -> Rejection {
+    Rejection { fingerprint: token.fingerprint(), claims: claims.cloned() }
+}
+
+#[tokio::test]
+async fn an_app_whose_every_token_is_rejected_gets_one_per_interval() {
+    let server = Server::start(|n, _| granted(n, 3600)).await;
+    let clock = TestClock::shared();
+    let source = source(&server, secret(), clock.clone());
+    let mut token = source.token().await.unwrap();
+    for round in 1..4 {
+        for _ in 0..20 {
+            assert!(source.replace(&rejection(&token, None)).await.unwrap().is_none(), "it is too young");
+        }
+        assert_eq!(server.seen().len(), round);
+        clock.push(MIN_RENEWAL_INTERVAL);
+        let next = source.replace(&rejection(&token, None)).await.unwrap().unwrap();
+        assert_ne!(next.fingerprint(), token.fingerprint());
+        token = next;
+    }
+    assert_eq!(server.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn the_rejection_of_an_older_token_gives_no_token_that_may_be_revoked_too() {
+    let server = Server::start(|n, _| granted(n, 3600)).await;
+    let clock = TestClock::shared();
+    let source = source(&server, secret(), clock.clone());
+    let first = source.token().await.unwrap();
+    clock.push(MIN_RENEWAL_INTERVAL);
+    let second = source.replace(&rejection(&first, None)).await.unwrap().unwrap();
+    let again = source.replace(&rejection(&first, None)).await.unwrap().unwrap();
+    assert_eq!((second.secret.as_str(), again.secret.as_str()), ("token-1", "token-1"));
+    clock.push(MIN_RENEWAL_INTERVAL);
+    let late = source.replace(&rejection(&first, None)).await.unwrap().unwrap();
+    assert_eq!((late.secret.as_str(), server.seen().len()), ("token-2", 3));
+}
+
+#[tokio::test]
+async fn demanded_claims_go_with_the_request_and_a_token_without_them_does_not_do() {
+    let server = Server::start(|n, _| granted(n, 3600)).await;
+    let clock = TestClock::shared();
+    let source = source(&server, secret(), clock.clone());
+    let first = source.token().await.unwrap();
+    clock.push(MIN_RENEWAL_INTERVAL);
+    let plain = source.replace(&rejection(&first, None)).await.unwrap().unwrap();
+    let claims = Claims::from_json(r#"{"access_token":{"nbf":{"value":"1"}}}"#).unwrap();
+    let challenged = rejection(&first, Some(&claims));
+    assert!(source.replace(&challenged).await.unwrap().is_none(), "the present one lacks the claims");
+    clock.push(MIN_RENEWAL_INTERVAL);
+    let with_claims = source.replace(&challenged).await.unwrap().unwrap();
+    assert_ne!(with_claims.fingerprint(), plain.fingerprint());
+    assert_eq!(source.replace(&challenged).await.unwrap().unwrap().fingerprint(), with_claims.fingerprint());
+    let seen = server.seen();
+    let sent: Vec<_> = seen.iter().map(|seen| field(seen, "claims")).collect();
+    assert_eq!(sent, [None, None, Some(claims.as_str().to_owned())]);
+}
+
+#[tokio::test]
+async fn the_endpoints_own_retry_after_holds_for_everybody_who_asks_later() {
+    let server = Server::start(|n, _| match n {
+        0 => with_header(json(429, "{}"), "retry-after", "120"),
+        n => granted(n, 3600),
+    })
+    .await;
+    let clock = TestClock::shared();
+    let source = source(&server, secret(), clock.clone());
+    for _ in 0..3 {
+        let wait = source.token().await.unwrap_err().retry_after().unwrap();
+        assert!(wait > Duration::from_secs(100), "{wait:?}");
+    }
+    assert_eq!(server.seen().len(), 1);
+    clock.push(Duration::from_secs(120));
+    assert_eq!(source.token().await.unwrap().secret.as_str(), "token-1");
 }
 
 #[tokio::test]

@@ -32,18 +32,33 @@ impl TestRedis {
     }
 
     async fn ledger(&self, limits: QuotaLimits, worker: &str, clock: &Arc<TestClock>) -> RedisLedger {
-        for _ in 0..100 {
-            // Each worker draws other ids.
-            let random = Arc::new(TestRandom::default());
-            for _ in 0..worker.bytes().map(usize::from).sum() {
-                random.next_u64();
-            }
-            match RedisLedger::connect(&self.url, limits.clone(), worker, clock.clone(), random).await {
-                Ok(ledger) => return ledger,
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
+        self.answers().await;
+        self.ledger_at_once(limits, worker, clock).await
+    }
+
+    /// Whether Redis is there or not.
+    async fn ledger_at_once(&self, limits: QuotaLimits, worker: &str, clock: &Arc<TestClock>) -> RedisLedger {
+        // Each worker draws other ids.
+        let random = Arc::new(TestRandom::default());
+        for _ in 0..worker.bytes().map(usize::from).sum() {
+            random.next_u64();
         }
-        panic!("redis does not start");
+        RedisLedger::connect(&self.url, limits, worker, clock.clone(), random).await.unwrap()
+    }
+
+    async fn answers(&self) {
+        let client = Client::open(self.url.as_str()).unwrap();
+        eventually("redis answers", async || {
+            let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };
+            redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
+        })
+        .await;
+    }
+
+    async fn empty(&self) {
+        let mut connection =
+            Client::open(self.url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
     }
 
     fn kill(&mut self) {
@@ -76,6 +91,21 @@ fn start(port: u16, dir: &tempfile::TempDir) -> Option<Child> {
         .stdout(Stdio::null())
         .spawn()
         .ok()
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..400 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("never: {what}");
+}
+
+async fn is_paused(ledger: &RedisLedger, key: &QuotaKey) -> bool {
+    let refused = ledger.acquire(key, Cost::ONE, JobClass::Late).await;
+    matches!(refused, Err(LedgerError::WouldWait { shortage: Shortage::Paused, .. }))
 }
 
 async fn take_all(ledger: &RedisLedger, key: &QuotaKey) -> usize {
@@ -173,6 +203,7 @@ async fn a_redis_that_comes_back_empty_counts_as_full_until_a_window_has_passed(
     assert_eq!(take_all(&ledger, &key("m")).await, GRANTED);
     redis.kill();
     redis.start_again();
+    redis.answers().await;
     let newcomer = redis.ledger(limits, "new", &clock).await;
     assert_eq!(take_all(&ledger, &key("m")).await, 0, "the holder knows that it has used all");
     let emptied_at = clock.monotonic();
@@ -180,4 +211,138 @@ async fn a_redis_that_comes_back_empty_counts_as_full_until_a_window_has_passed(
     let window = Duration::from_millis(4300);
     tokio::time::sleep(window.saturating_sub(clock.monotonic() - emptied_at)).await;
     assert!(take_all(&newcomer, &key("m")).await >= GRANTED - 2);
+}
+
+#[tokio::test]
+async fn it_starts_without_redis_on_its_share_and_moves_to_redis_when_that_is_there() {
+    let Some(mut redis) = TestRedis::own() else { return };
+    redis.answers().await;
+    redis.kill();
+    let clock = TestClock::shared();
+    let limits = QuotaLimits {
+        mailbox_window_s: 4,
+        upload_window_s: 4,
+        directory_requests: 3_200,
+        directory_window_s: 4,
+        ..limits()
+    };
+    let one = redis.ledger_at_once(limits.clone(), "one", &clock).await;
+    assert_eq!(take_all(&one, &key("m")).await, 2, "the reserve of a mailbox");
+    let directory = QuotaKey { scope: Scope::Directory, ..key("m") };
+    let reserve = 3_200 * 4 / 100;
+    assert_eq!(take_all(&one, &directory).await, reserve / 32, "nobody knows how many share it");
+    assert!(one.declare_fresh().await.is_err());
+    redis.start_again();
+    redis.answers().await;
+    // Redis is asked again, and does not believe itself before a window has passed; then all of it is granted.
+    eventually("the ledger is in redis", async || {
+        let _permit = one.acquire(&key("other"), Cost::ONE, JobClass::Late).await;
+        !one.inner.was_lost.load(Ordering::Relaxed)
+    })
+    .await;
+    let two = redis.ledger(limits, "two", &clock).await;
+    two.pause(&key("paused"), clock.now_ms() + 60_000).await;
+    assert!(is_paused(&one, &key("paused")).await, "they share one ledger");
+    clock.push(Duration::from_secs(5));
+    eventually("all of it is granted", async || take_all(&one, &key("m")).await > GRANTED / 2).await;
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_the_password_is_a_mistake_of_the_configuration() {
+    let Some(redis) = TestRedis::own() else { return };
+    redis.answers().await;
+    let url = redis.url.replace("redis://", "redis://nobody:wrong@");
+    let (clock, random) = (TestClock::shared(), Arc::new(TestRandom::default()));
+    let error = RedisLedger::connect(&url, limits(), "one", clock, random).await.err().unwrap();
+    assert!(matches!(error, GraphError::Config { setting: "redis-url", .. }), "{error}");
+    assert!(!error.to_string().contains("wrong@"));
+}
+
+#[tokio::test]
+async fn a_pause_that_redis_missed_or_forgot_is_told_again() {
+    let Some(mut redis) = TestRedis::own() else { return };
+    let clock = TestClock::shared();
+    let one = redis.ledger(limits(), "one", &clock).await;
+    one.declare_fresh().await.unwrap();
+    let (missed, forgotten) = (key("missed"), key("forgotten"));
+    one.pause(&forgotten, clock.now_ms() + 60_000).await;
+    redis.empty().await;
+    let two = redis.ledger(limits(), "two", &clock).await;
+    eventually("redis hears of the forgotten pause", async || is_paused(&two, &forgotten).await).await;
+
+    redis.kill();
+    one.pause(&missed, clock.now_ms() + 60_000).await;
+    assert!(is_paused(&one, &missed).await, "it holds here at once");
+    redis.start_again();
+    redis.answers().await;
+    let three = redis.ledger(limits(), "three", &clock).await;
+    eventually("redis hears of the missed pause", async || is_paused(&three, &missed).await).await;
+    for ledger in [one, two, three] {
+        ledger.close().await;
+    }
+}
+
+/// A Redis in the middle that holds answers back.
+async fn slow_redis(to: &str, delay: Duration) -> String {
+    let to = to.trim_start_matches("redis://").trim_end_matches('/').to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            let far = tokio::net::TcpStream::connect(&to).await.unwrap();
+            let ((mut near_in, mut near_out), (mut far_in, mut far_out)) =
+                (near.into_split(), far.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut near_in, &mut far_out).await });
+            tokio::spawn(async move {
+                use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = far_in.read(&mut buffer).await {
+                    tokio::time::sleep(delay).await;
+                    near_out.write_all(&buffer[..length]).await.unwrap();
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_grant_on_its_way_is_not_used_when_a_pause_comes_meanwhile() {
+    let Some(redis) = TestRedis::own() else { return };
+    let clock = TestClock::shared();
+    let two = redis.ledger(limits(), "two", &clock).await;
+    two.declare_fresh().await.unwrap();
+    let slow = slow_redis(&redis.url, Duration::from_millis(220)).await;
+    let random = Arc::new(TestRandom::default());
+    let one = Arc::new(RedisLedger::connect(&slow, limits(), "one", clock.clone(), random).await.unwrap());
+    // The script is loaded and the way is open.
+    eventually("the slow one is granted", async || {
+        one.acquire(&key("first"), Cost::ONE, JobClass::Late).await.is_ok()
+            && !one.inner.was_lost.load(Ordering::Relaxed)
+    })
+    .await;
+    for (number, pausing) in [&two, &*one].into_iter().enumerate() {
+        let key = key(&format!("m{number}"));
+        let asking = tokio::spawn({
+            let (one, key) = (one.clone(), key.clone());
+            async move { one.acquire(&key, Cost::ONE, JobClass::Late).await.map(drop) }
+        });
+        // Redis has granted as soon as it has charged; the answer is still on its way.
+        let charged = redis_key(&key, "requests");
+        let mut connection =
+            Client::open(redis.url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        eventually("it is charged", async || {
+            redis::cmd("EXISTS").arg(&charged).query_async::<bool>(&mut connection).await.unwrap()
+        })
+        .await;
+        pausing.pause(&key, clock.now_ms() + 60_000).await;
+        let refused = asking.await.unwrap().unwrap_err();
+        assert!(
+            matches!(refused, LedgerError::WouldWait { shortage: Shortage::Paused, .. }),
+            "{number}: {refused}"
+        );
+    }
 }
