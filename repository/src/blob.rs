@@ -1,4 +1,4 @@
-//! Content blobs: the list of an item's parts, each inline or as a list of chunks.
+//! Content blobs: the list of an item's parts, each inline, as a list of chunks, or as a recipe.
 //!
 //! Invariant: a record's clear references name every record its plaintext names, so the chunks of a long part are listed
 //! on pages of their own, each within the limit of references.
@@ -6,7 +6,12 @@
 use bytes::Bytes;
 use holdfast_record::MAX_REFS;
 
-use crate::{error::Error, secret::ContentHash, wire::Reader};
+use crate::{
+    error::Error,
+    recipe::{self, Recipe},
+    secret::ContentHash,
+    wire::Reader,
+};
 
 /// Parts in one item.
 pub const MAX_PARTS: usize = 1_000;
@@ -21,12 +26,21 @@ const VERSION: u8 = 0;
 const INLINE: u8 = 0;
 const CHUNKS: u8 = 1;
 const PAGES: u8 = 2;
+/// The first byte of a part that is a recipe.
+const RECIPE: u8 = 3;
 
 /// A record and the length of its plaintext.
 pub(crate) type Piece = (ContentHash, u32);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
+    Leaf(Leaf),
+    Recipe(Recipe<Leaf>),
+}
+
+/// A string of bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Leaf {
     Inline(Bytes),
     /// Total length, chunks.
     Chunks(u64, Vec<Piece>),
@@ -34,19 +48,49 @@ pub(crate) enum Part {
     Pages(u64, Vec<Piece>),
 }
 
-/// `version 1 · n 2 · parts`: each `0 · length 4 · bytes` or `1|2 · total 8 · n 4 · (h 32 · length 4)×n`.
+impl Leaf {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Chunks(total, _) | Self::Pages(total, _) => *total,
+        }
+    }
+
+    /// `0 · length 4 · bytes` or `1|2 · total 8 · n 4 · (h 32 · length 4)×n`.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Inline(bytes) => {
+                out.push(INLINE);
+                crate::wire::push_counted(out, bytes);
+            }
+            Self::Chunks(total, pieces) => push_list(out, CHUNKS, *total, pieces),
+            Self::Pages(total, pieces) => push_list(out, PAGES, *total, pieces),
+        }
+    }
+
+    /// Reads what follows the first byte.
+    pub(crate) fn decode(tag: u8, reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Self, Error> {
+        Ok(match tag {
+            INLINE => Self::Inline(bytes.slice_ref(reader.counted()?)),
+            CHUNKS => Self::Chunks(reader.u64()?, read_pieces(reader)?),
+            PAGES => Self::Pages(reader.u64()?, read_pieces(reader)?),
+            _ => return Err(reader.malformed("unknown kind of part")),
+        })
+    }
+}
+
+/// `version 1 · n 2 · parts`: each a leaf, or `3 ·` a recipe.
 pub(crate) fn encode(parts: &[Part]) -> Vec<u8> {
     let mut out = vec![VERSION];
     let count = u16::try_from(parts.len()).expect("at most MAX_PARTS parts");
     out.extend_from_slice(&count.to_le_bytes());
     for part in parts {
         match part {
-            Part::Inline(bytes) => {
-                out.push(INLINE);
-                crate::wire::push_counted(&mut out, bytes);
+            Part::Leaf(leaf) => leaf.encode(&mut out),
+            Part::Recipe(recipe) => {
+                out.push(RECIPE);
+                recipe::encode(recipe, &mut out);
             }
-            Part::Chunks(total, pieces) => push_list(&mut out, CHUNKS, *total, pieces),
-            Part::Pages(total, pieces) => push_list(&mut out, PAGES, *total, pieces),
         }
     }
     out
@@ -76,10 +120,8 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<Part>, Error> {
     let mut parts = Vec::with_capacity(count.min(MAX_PARTS));
     for _ in 0..count {
         parts.push(match reader.u8()? {
-            INLINE => Part::Inline(bytes.slice_ref(reader.counted()?)),
-            CHUNKS => Part::Chunks(reader.u64()?, read_pieces(&mut reader)?),
-            PAGES => Part::Pages(reader.u64()?, read_pieces(&mut reader)?),
-            _ => return Err(reader.malformed("unknown kind of part")),
+            RECIPE => Part::Recipe(recipe::decode(&mut reader, bytes)?),
+            tag => Part::Leaf(Leaf::decode(tag, &mut reader, bytes)?),
         });
     }
     reader.end()?;
@@ -99,4 +141,10 @@ fn read_pieces(reader: &mut Reader<'_>) -> Result<Vec<Piece>, Error> {
         return Err(reader.malformed("more chunks than bytes"));
     }
     (0..count).map(|_| Ok((ContentHash(reader.array()?), reader.u32()?))).collect()
+}
+
+/// Reads a content blob and forgets it: proves that no bytes make the reader panic.
+#[doc(hidden)]
+pub fn check_content_blob(bytes: &[u8]) -> Result<(), Error> {
+    decode(&Bytes::copy_from_slice(bytes)).map(|_| ())
 }

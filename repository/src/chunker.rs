@@ -1,11 +1,13 @@
 //! `fcdc-1`: cuts a stream where its content says so (FastCDC v2020, normalisation 1, a gear table seeded per tenant).
 //!
-//! Invariant: the cuts are a function of the bytes and the seed alone, never of how the bytes were handed over. The
+//! The code is ours, written from the published algorithm (Xia et al., "The Design of Fast Content-Defined Chunking for Data
+//! Deduplication Based Storage Systems", 2020), so that no dependency decides where stored data was cut; the `fastcdc` crate, whose
+//! gear table and masks it shares, is the cross-check in the tests. Invariant: the cuts are a function of the bytes and the seed alone, never of how the bytes were handed over. The
 //! reference looks at bytes in pairs and never at an unpaired last byte, so such a byte waits for its partner here.
 
 mod gear;
 
-use gear::GEAR;
+pub use gear::GEAR;
 
 /// No chunk but the last is smaller.
 pub const MIN_CHUNK_BYTES: usize = 256 << 10;

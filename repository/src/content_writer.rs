@@ -11,14 +11,18 @@ use tokio::sync::oneshot;
 
 use crate::{
     blob::Piece,
-    chunker::Chunker,
+    chunker::{AVG_CHUNK_BYTES, Chunker},
     error::Error,
+    recipe::{MIN_RUN_BYTES, Recipe},
     secret::ContentHash,
     upload::{Upload, Uploader},
 };
 
-/// Content up to this goes into a bundle.
+/// Content of an item up to this goes into a bundle.
 pub const INLINE_MAX: usize = 64 << 10;
+/// A file up to this does too. Larger ones have their own chunks, which every other copy of the file shares, be it attached
+/// to a message or not.
+pub const FILE_INLINE_MAX: usize = MIN_RUN_BYTES - 1;
 /// Larger pushes are cut on the pool.
 const CUT_INLINE_BYTES: usize = 256 << 10;
 
@@ -28,8 +32,31 @@ pub struct ContentDraft(pub(crate) Draft);
 
 #[derive(Debug, Clone)]
 pub(crate) enum Draft {
+    Leaf(LeafDraft),
+    Recipe(Recipe<LeafDraft>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum LeafDraft {
     Inline(Bytes),
     Chunks(u64, Vec<Piece>),
+}
+
+impl LeafDraft {
+    pub(crate) fn n_chunks(&self) -> usize {
+        match self {
+            Self::Inline(_) => 0,
+            Self::Chunks(_, pieces) => pieces.len(),
+        }
+    }
+
+    /// Length of what would stand in the content blob itself.
+    pub(crate) fn inline_len(&self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::Chunks(..) => 0,
+        }
+    }
 }
 
 impl ContentDraft {
@@ -37,28 +64,36 @@ impl ContentDraft {
     ///
     /// More than [`INLINE_MAX`] bytes are better pushed through a [`ContentWriter`]; they are stored all the same.
     pub fn inline(bytes: Bytes) -> Self {
-        Self(Draft::Inline(bytes))
+        Self(Draft::Leaf(LeafDraft::Inline(bytes)))
     }
 
     /// Length of the content.
     pub fn len(&self) -> u64 {
         match &self.0 {
-            Draft::Inline(bytes) => bytes.len() as u64,
-            Draft::Chunks(total, _) => *total,
-        }
-    }
-
-    /// Length of what would stand in the content blob itself.
-    pub(crate) fn inline_len(&self) -> usize {
-        match &self.0 {
-            Draft::Inline(bytes) => bytes.len(),
-            Draft::Chunks(..) => 0,
+            Draft::Leaf(LeafDraft::Inline(bytes)) => bytes.len() as u64,
+            Draft::Leaf(LeafDraft::Chunks(total, _)) => *total,
+            Draft::Recipe(recipe) => recipe.len,
         }
     }
 
     /// Whether there is no content.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether parts of it are stored as contents of their own.
+    pub fn is_recipe(&self) -> bool {
+        matches!(self.0, Draft::Recipe(_))
+    }
+
+    /// The strings of bytes it consists of, in the order in which a recipe names them.
+    pub(crate) fn leaves(&self) -> Vec<&LeafDraft> {
+        let mut leaves = Vec::new();
+        match &self.0 {
+            Draft::Leaf(leaf) => leaves.push(leaf),
+            Draft::Recipe(recipe) => recipe.layer.leaves(&mut leaves),
+        }
+        leaves
     }
 }
 
@@ -69,13 +104,27 @@ pub struct ContentWriter {
     chunker: Option<Chunker>,
     uncut: VecDeque<Bytes>,
     total: u64,
+    /// Of these, how many are handed over.
+    cut: u64,
+    /// Content up to this is not cut.
+    inline_max: usize,
     pieces: Vec<(oneshot::Receiver<ContentHash>, u32)>,
 }
 
 impl ContentWriter {
-    pub(crate) fn new(uploader: Arc<Uploader>) -> Self {
+    /// Properties, bodies, messages: what nobody else has.
+    pub(crate) fn of_item(uploader: Arc<Uploader>) -> Self {
+        Self::new(uploader, INLINE_MAX)
+    }
+
+    /// What others may have too.
+    pub(crate) fn of_file(uploader: Arc<Uploader>) -> Self {
+        Self::new(uploader, FILE_INLINE_MAX)
+    }
+
+    fn new(uploader: Arc<Uploader>, inline_max: usize) -> Self {
         let chunker = Some(Chunker::new(uploader.sealer().gear_seed()));
-        Self { uploader, chunker, uncut: VecDeque::new(), total: 0, pieces: Vec::new() }
+        Self { uploader, chunker, uncut: VecDeque::new(), total: 0, cut: 0, inline_max, pieces: Vec::new() }
     }
 
     /// Takes the next bytes; waits while too many are on their way to storage. Not cancellation-safe: a push that was
@@ -106,11 +155,24 @@ impl ContentWriter {
         Ok(())
     }
 
+    /// Cuts here if that makes no small chunk.
+    pub(crate) async fn cut_if_large(&mut self) -> Result<(), Error> {
+        if self.total - self.cut < AVG_CHUNK_BYTES as u64 {
+            return Ok(());
+        }
+        let len = self.chunker.as_mut().ok_or(Error::Interrupted)?.finish();
+        self.hand_over(len).await
+    }
+
     /// Ends the stream.
-    pub async fn finish(mut self) -> Result<ContentDraft, Error> {
+    pub async fn finish(self) -> Result<ContentDraft, Error> {
+        Ok(ContentDraft(Draft::Leaf(self.finish_leaf().await?)))
+    }
+
+    pub(crate) async fn finish_leaf(mut self) -> Result<LeafDraft, Error> {
         let last = self.chunker.take().ok_or(Error::Interrupted)?.finish();
-        if self.total <= INLINE_MAX as u64 {
-            return Ok(ContentDraft(Draft::Inline(self.take_uncut(last))));
+        if self.total <= self.inline_max as u64 {
+            return Ok(LeafDraft::Inline(self.take_uncut(last)));
         }
         if last > 0 {
             self.hand_over(last).await?;
@@ -119,11 +181,12 @@ impl ContentWriter {
         for (hash_rx, len) in self.pieces {
             pieces.push((self.uploader.named(hash_rx).await?, len));
         }
-        Ok(ContentDraft(Draft::Chunks(self.total, pieces)))
+        Ok(LeafDraft::Chunks(self.total, pieces))
     }
 
     async fn hand_over(&mut self, len: usize) -> Result<(), Error> {
         let plain = self.take_uncut(len);
+        self.cut += len as u64;
         self.uploader.count_in(len);
         let piece_len = u32::try_from(len).expect("a chunk is at most MAX_CHUNK_BYTES");
         let upload = Upload { kind: RecordKind::Data, chunker: ChunkerId::Fcdc1, refs: Vec::new(), plain };

@@ -66,6 +66,14 @@ impl Error {
     }
 }
 
+/// Refuses what the format does not allow.
+pub(crate) fn within(what: &'static str, found: usize, limit: usize) -> Result<(), Error> {
+    if found > limit {
+        return Err(Error::TooLarge { what, found: found as u64, limit: limit as u64 });
+    }
+    Ok(())
+}
+
 /// A record cannot be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {

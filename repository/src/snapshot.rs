@@ -111,7 +111,11 @@ impl SnapshotHeader {
         let sequence = Sequence(reader.u64()?);
         let (started_ms, finished_ms) = (reader.u64()?, reader.u64()?);
         let format = reader.u32()?;
-        let has_parent = reader.u8()? != 0;
+        let has_parent = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(reader.malformed("bad option")),
+        };
         let parent = PinHash(reader.array()?);
         let roots = TreeRoots::from_bytes(reader.counted()?)?;
         let account =

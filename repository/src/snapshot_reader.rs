@@ -16,8 +16,9 @@ use futures::{
 use holdfast_record::Pin;
 
 use crate::{
-    blob::{self, Part, Piece},
+    blob,
     chunk_store::ChunkStore,
+    content_reader::ContentPart,
     error::Error,
     fetch::Fetcher,
     item::{BlobRef, ChildEntry, FolderKey, ItemEntry, ItemKey},
@@ -31,8 +32,6 @@ use crate::{
 
 /// Leaves loaded at one time when a tree is walked.
 const LEAF_READ_AHEAD: usize = 16;
-/// Chunks fetched at one time when content is read: at most 16 MiB.
-const CHUNK_READ_AHEAD: usize = 4;
 /// Bundles kept decrypted: at most 16 MiB.
 const CACHED_BUNDLES: usize = 16;
 /// What is larger than a bundle is not worth keeping.
@@ -41,20 +40,6 @@ const MAX_CACHED_BYTES: usize = 1 << 20;
 pub const MAX_RANGE_BYTES: u64 = 64 << 20;
 /// The longest page of a folder.
 pub const MAX_PAGE: usize = 1_000;
-
-/// One part of an item's content.
-#[derive(Debug, Clone)]
-pub struct ContentPart {
-    /// Its length.
-    pub len: u64,
-    source: PartSource,
-}
-
-#[derive(Debug, Clone)]
-enum PartSource {
-    Inline(Bytes),
-    Chunks(Arc<Vec<Piece>>),
-}
 
 /// Continues a folder's listing behind the last entry of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,19 +225,7 @@ impl TreeReader {
         let Some(content) = entry.content else { return Ok(Vec::new()) };
         let mut parts = Vec::new();
         for part in blob::decode(&self.blob(content).await?)? {
-            parts.push(match part {
-                Part::Inline(bytes) => {
-                    ContentPart { len: bytes.len() as u64, source: PartSource::Inline(bytes) }
-                }
-                Part::Chunks(len, pieces) => chunked_part(len, pieces)?,
-                Part::Pages(len, pages) => {
-                    let mut pieces = Vec::new();
-                    for (page, _) in pages {
-                        pieces.extend(blob::decode_pieces(&self.fetcher.fetch_one(page).await?)?);
-                    }
-                    chunked_part(len, pieces)?
-                }
-            });
+            parts.push(ContentPart::of(&self.fetcher, part).await?);
         }
         Ok(parts)
     }
@@ -269,26 +242,7 @@ impl TreeReader {
         offset: u64,
         len: u64,
     ) -> BoxStream<'static, Result<Bytes, Error>> {
-        let end = offset.saturating_add(len).min(part.len);
-        let offset = offset.min(end);
-        match &part.source {
-            PartSource::Inline(bytes) => {
-                // Both ends are within the bytes, whose length is a usize.
-                #[allow(clippy::cast_possible_truncation)]
-                let slice = bytes.slice(offset as usize..end as usize);
-                stream::iter((!slice.is_empty()).then_some(Ok(slice))).boxed()
-            }
-            PartSource::Chunks(pieces) => {
-                let fetcher = self.fetcher.clone();
-                stream::iter(wanted(pieces, offset, end))
-                    .map(move |(h, piece_len, from, to)| {
-                        let fetcher = fetcher.clone();
-                        async move { slice_of(fetcher.fetch_one(h).await?, piece_len, from, to) }
-                    })
-                    .buffered(CHUNK_READ_AHEAD)
-                    .boxed()
-            }
-        }
+        part.stream(&self.fetcher, offset, len)
     }
 
     /// A range of a part, cut at its end, in one buffer of at most [`MAX_RANGE_BYTES`].
@@ -344,37 +298,6 @@ async fn next_change(mut diff: Diff) -> Result<Option<(Change, Diff)>, Error> {
         }
     }
     Ok(None)
-}
-
-fn chunked_part(len: u64, pieces: Vec<Piece>) -> Result<ContentPart, Error> {
-    if pieces.iter().map(|(_, piece)| u64::from(*piece)).sum::<u64>() != len {
-        return Err(Error::Malformed { what: "content blob", reason: "its chunks do not add up" });
-    }
-    Ok(ContentPart { len, source: PartSource::Chunks(Arc::new(pieces)) })
-}
-
-/// The chunks of a range: hash, length, and what of each.
-fn wanted(pieces: &[Piece], offset: u64, end: u64) -> Vec<(ContentHash, u32, usize, usize)> {
-    let mut at = 0;
-    let mut wanted = Vec::new();
-    for (h, len) in pieces {
-        let (start, stop) = (at, at + u64::from(*len));
-        at = stop;
-        if start < end && stop > offset {
-            // Both lie within one chunk.
-            #[allow(clippy::cast_possible_truncation)]
-            let (from, to) = ((offset.max(start) - start) as usize, (end.min(stop) - start) as usize);
-            wanted.push((*h, *len, from, to));
-        }
-    }
-    wanted
-}
-
-fn slice_of(chunk: Bytes, expected: u32, from: usize, to: usize) -> Result<Bytes, Error> {
-    if chunk.len() != expected as usize {
-        return Err(Error::Malformed { what: "chunk", reason: "its length is not the one listed" });
-    }
-    Ok(chunk.slice(from..to))
 }
 
 /// Every entry of a tree from a key on.

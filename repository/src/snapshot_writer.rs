@@ -11,25 +11,21 @@ use holdfast_record::{Chunker, MAX_PLAINTEXT_BYTES, RecordKind, short_ref};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
-    blob::{self, MAX_BLOB_REFS, MAX_DIRECT_CHUNKS, MAX_PARTS, PAGE_CHUNKS, Part, Piece},
     bundle::{Bundles, Slot},
     chunk_store::ChunkStore,
-    content_writer::{ContentDraft, ContentWriter, Draft},
-    error::Error,
+    content_blob::content_blob,
+    content_writer::{ContentDraft, ContentWriter},
+    error::{Error, within},
     fetch::Fetcher,
     item::{BlobRef, ItemEntry, ItemFields, ItemKey, MAX_KEY_BYTES, child_key},
     keys::JobKeys,
+    recipe::MimeWriter,
     seal::{DEFAULT_ZSTD_LEVEL, Sealer},
-    secret::ContentHash,
     snapshot::{SnapshotHeader, TreeRoots},
     tree::{Cursor, Edit, Merge, NodeStore, TreeKind},
     upload::{Upload, Uploader},
 };
 
-/// Inline parts of one item together; above, the larger of them become records of their own.
-const MAX_INLINE_BYTES: usize = 1 << 20;
-/// Parts up to this stay inline even then.
-const SPILL_BYTES: usize = 4 << 10;
 /// Keys whose leaves are read at one time.
 const WARM_KEYS: usize = 128;
 
@@ -51,7 +47,7 @@ impl Default for WriterOptions {
 /// What a writer did so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriterStats {
-    /// Plaintext bytes of content and properties taken.
+    /// Plaintext bytes of content and properties taken; of a message with a recipe, as they are stored: decoded.
     pub bytes_in: u64,
     /// Sealed bytes put, before replication.
     pub bytes_stored: u64,
@@ -134,7 +130,18 @@ impl SnapshotWriter {
 
     /// Starts a part of an item's content.
     pub fn content(&self) -> ContentWriter {
-        ContentWriter::new(self.inner.uploader.clone())
+        ContentWriter::of_item(self.inner.uploader.clone())
+    }
+
+    /// Starts a part that is a file as others may have it too: an attachment, a document. It shares its chunks with every
+    /// other copy, those within messages included.
+    pub fn file(&self) -> ContentWriter {
+        ContentWriter::of_file(self.inner.uploader.clone())
+    }
+
+    /// Starts a part that is a message in MIME: what is in base64 is stored as the files it is.
+    pub fn mime(&self) -> MimeWriter {
+        MimeWriter::new(self.inner.uploader.clone())
     }
 
     /// Adds or replaces an item. `meta` holds its properties.
@@ -152,7 +159,10 @@ impl SnapshotWriter {
         let content = match contents {
             ContentSource::None => None,
             ContentSource::Existing(blob) => Some(Content::Existing(blob)),
-            ContentSource::New(drafts) => Some(self.content_blob(drafts).await?),
+            ContentSource::New(drafts) => {
+                let (blob, refs) = content_blob(uploader, drafts).await?;
+                Some(Content::New(blob, refs))
+            }
         };
         let mut state = self.state().await?;
         let meta = state.bundles.place(uploader, meta, Vec::new()).await?;
@@ -301,73 +311,6 @@ impl SnapshotWriter {
         state.base = TreeRoots { items: items_root, children: children_root };
         Ok(state.base)
     }
-
-    /// Encodes the parts and puts long lists of chunks on pages of their own.
-    async fn content_blob(&self, drafts: Vec<ContentDraft>) -> Result<Content, Error> {
-        within("item", drafts.len(), MAX_PARTS)?;
-        let n_chunks = |draft: &ContentDraft| match &draft.0 {
-            Draft::Inline(_) => 0,
-            Draft::Chunks(_, pieces) => pieces.len(),
-        };
-        let inline_bytes: usize = drafts.iter().map(|draft| draft.inline_len()).sum();
-        let spill = inline_bytes > MAX_INLINE_BYTES;
-        let all_on_pages = drafts.iter().map(n_chunks).sum::<usize>() > MAX_BLOB_REFS;
-        let mut parts = Vec::with_capacity(drafts.len());
-        let mut named = Vec::new();
-        for draft in drafts {
-            let on_pages = all_on_pages || n_chunks(&draft) > MAX_DIRECT_CHUNKS;
-            parts.push(match draft.0 {
-                Draft::Inline(bytes) => {
-                    self.inner.uploader.count_in(bytes.len());
-                    if spill && bytes.len() > SPILL_BYTES {
-                        self.spill(bytes).await?
-                    } else {
-                        Part::Inline(bytes)
-                    }
-                }
-                Draft::Chunks(total, pieces) if on_pages => {
-                    Part::Pages(total, self.write_pages(&pieces).await?)
-                }
-                Draft::Chunks(total, pieces) => Part::Chunks(total, pieces),
-            });
-            if let Some(Part::Chunks(_, pieces) | Part::Pages(_, pieces)) = parts.last() {
-                named.extend(pieces.iter().map(|(h, _)| *h));
-            }
-        }
-        let blob = blob::encode(&parts);
-        within("content blob", blob.len(), MAX_PLAINTEXT_BYTES)?;
-        Ok(Content::New(blob.into(), self.short_refs(named)))
-    }
-
-    /// One of very many small parts as a record of its own, so that the blob stays small.
-    async fn spill(&self, plain: Bytes) -> Result<Part, Error> {
-        within("inline part", plain.len(), MAX_PLAINTEXT_BYTES)?;
-        let (total, len) =
-            (plain.len() as u64, u32::try_from(plain.len()).expect("checked against the limit"));
-        let upload = Upload { kind: RecordKind::Data, chunker: Chunker::Fcdc1, refs: Vec::new(), plain };
-        let uploader = &self.inner.uploader;
-        Ok(Part::Chunks(total, vec![(uploader.named(uploader.submit(upload).await?).await?, len)]))
-    }
-
-    async fn write_pages(&self, pieces: &[Piece]) -> Result<Vec<Piece>, Error> {
-        let uploader = &self.inner.uploader;
-        let mut pages = Vec::with_capacity(pieces.len() / PAGE_CHUNKS + 1);
-        for page in pieces.chunks(PAGE_CHUNKS) {
-            let plain: Bytes = blob::encode_pieces(page).into();
-            let len = u32::try_from(plain.len()).expect("a page has at most PAGE_CHUNKS chunks");
-            let refs = self.short_refs(page.iter().map(|(h, _)| *h).collect());
-            let upload = Upload { kind: RecordKind::Data, chunker: Chunker::Whole, refs, plain };
-            pages.push((uploader.named(uploader.submit(upload).await?).await?, len));
-        }
-        Ok(pages)
-    }
-
-    fn short_refs(&self, mut named: Vec<ContentHash>) -> Vec<[u8; 16]> {
-        named.sort_unstable();
-        named.dedup();
-        let sealer = self.inner.uploader.sealer();
-        named.into_iter().map(|h| short_ref(&sealer.id(h))).collect()
-    }
 }
 
 enum Content {
@@ -380,13 +323,6 @@ fn check_key(key: &ItemKey) -> Result<(), Error> {
         return Err(Error::Malformed { what: "item key", reason: "it is empty" });
     }
     within("item key", key.0.len(), MAX_KEY_BYTES)
-}
-
-fn within(what: &'static str, found: usize, limit: usize) -> Result<(), Error> {
-    if found > limit {
-        return Err(Error::TooLarge { what, found: found as u64, limit: limit as u64 });
-    }
-    Ok(())
 }
 
 /// What a changed item changes in the listing of its folder, or of two.

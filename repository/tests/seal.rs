@@ -1,4 +1,4 @@
-//! Sealed content opens to itself and to nothing else; cuts follow the content.
+//! Sealed content opens to itself and to nothing else.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -7,68 +7,11 @@ use std::collections::{HashMap, HashSet};
 
 use common::{job_keys, noise, prose};
 use holdfast_record::{Codec, RecordKind, SealedRecord};
-use holdfast_repository::{
-    Chunker, ResourceKey, SealError, SealOptions, Sealer,
-    chunker::{AVG_CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES},
-};
+use holdfast_repository::{ResourceKey, SealError, SealOptions, Sealer};
 use proptest::prelude::*;
 
 fn seal(sealer: &Sealer, kind: RecordKind, plain: &[u8]) -> SealedRecord {
     sealer.seal(kind, sealer.hash(kind, plain), plain, vec![], SealOptions::default()).unwrap()
-}
-
-fn cuts(seed: u64, data: &[u8], piece: impl Fn(usize) -> usize) -> Vec<usize> {
-    let mut chunker = Chunker::new(seed);
-    let (mut at, mut n, mut lens) = (0, 0, Vec::new());
-    while at < data.len() {
-        let end = (at + piece(n).max(1)).min(data.len());
-        lens.extend(chunker.push(&data[at..end]));
-        (at, n) = (end, n + 1);
-    }
-    lens.extend(Some(chunker.finish()).filter(|len| *len > 0));
-    lens
-}
-
-fn reference(seed: u64, data: &[u8]) -> Vec<usize> {
-    use fastcdc::v2020::{FastCDC, Normalization};
-    let (min, avg, max) = (MIN_CHUNK_BYTES, AVG_CHUNK_BYTES, MAX_CHUNK_BYTES);
-    FastCDC::with_level_and_seed(data, min, avg, max, Normalization::Level1, seed)
-        .map(|chunk| chunk.length)
-        .collect()
-}
-
-#[test]
-fn cuts_are_those_of_the_reference_however_the_bytes_come() {
-    for (seed, len) in
-        [(0, 40 << 20), (0, (9 << 20) + 1), (0xDEAD_BEEF, (17 << 20) + 3), (0, 262_145), (0, 5)]
-    {
-        let data = noise(len as u64, len);
-        let expected = reference(seed, &data);
-        assert_eq!(cuts(seed, &data, |_| usize::MAX / 2), expected);
-        assert_eq!(cuts(seed, &data, |_| 65_537), expected);
-        assert_eq!(cuts(seed, &data, |n| (n * 7919) % 300_001), expected);
-    }
-    let same = vec![0; 9 << 20];
-    assert_eq!(cuts(0, &same, |_| 4096), reference(0, &same));
-    let short = noise(3, 700_001);
-    assert_eq!(cuts(0, &short, |_| 1), reference(0, &short));
-}
-
-#[test]
-fn a_byte_more_at_the_front_moves_few_cuts() {
-    let data = noise(5, 24 << 20);
-    let shifted = [&[1][..], &data].concat();
-    let ends = |data: &[u8]| -> HashSet<usize> {
-        cuts(1, data, |_| 1 << 20)
-            .iter()
-            .scan(0, |at, len| {
-                *at += len;
-                Some(data.len() - *at)
-            })
-            .collect()
-    };
-    let (a, b) = (ends(&data), ends(&shifted));
-    assert!(a.intersection(&b).count() * 10 >= a.len() * 8, "{} of {}", a.intersection(&b).count(), a.len());
 }
 
 #[test]

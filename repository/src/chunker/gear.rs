@@ -2,7 +2,8 @@
 //!
 //! Frozen: another table cuts elsewhere, and nothing would deduplicate against what is stored.
 
-pub(super) const GEAR: [u64; 256] = [
+/// The table before the tenant's seed.
+pub const GEAR: [u64; 256] = [
     0x3b5d3c7d207e37dc,
     0x784d68ba91123086,
     0xcd52880f882e7298,

@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use holdfast_model::{Random, ResourceId, TenantId};
 use holdfast_repository::{JobKeys, ResourceKey, TenantKeys};
 
@@ -54,4 +55,18 @@ pub fn job_keys(seed: u64) -> JobKeys {
 
 pub fn pool() -> Arc<rayon::ThreadPool> {
     Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap())
+}
+
+/// A message with one attachment, its base64 as mail has it.
+pub fn mime(attachment: &[u8]) -> Vec<u8> {
+    let mut out =
+        b"From: a@b.c\r\nSubject: figures\r\nContent-Type: multipart/mixed; boundary=xyz\r\n\r\n--xyz\r\n\
+        Content-Transfer-Encoding: base64\r\n\r\n"
+            .to_vec();
+    for line in attachment.chunks(57) {
+        out.extend_from_slice(STANDARD.encode(line).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"--xyz--\r\n");
+    out
 }
