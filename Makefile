@@ -1,7 +1,7 @@
 # The only entry point, for people and for continuous integration.
 # `make demo` shows it, `make test` proves it; both install what they need on Debian 12 with a Rust toolchain, as root.
 
-.PHONY: demo test lint unit e2e bench bench-rivals services clean
+.PHONY: demo test lint unit e2e sim bench bench-rivals services clean
 
 # Builds the binary and runs the main job on a simulated tenant. Nothing is left but target/.
 demo: build-tools
@@ -27,6 +27,12 @@ unit:
 e2e: services
 	cargo build --locked --bin holdfast
 	cargo nextest run --locked -p holdfast-tests --no-capture
+
+# The storage node and its client under deterministic simulation: `make sim SEEDS=10000`, `make sim SEEDS=1 FROM=42`.
+SEEDS ?= 300
+FROM ?= 0
+sim: build-tools
+	cargo run --release --locked -p holdfast-storage-sim -- --seeds $(SEEDS) --from $(FROM)
 
 bench: build-tools
 	cargo bench --locked -p holdfast-tests

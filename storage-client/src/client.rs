@@ -7,12 +7,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use holdfast_model::{
-    Clock, Epoch, Fence, Generation, Layout, LayoutNode, LayoutVersion, NodeId, Random, ResourceId, SiteName,
-    TenantId, Workload,
+    Clock, Epoch, Fence, Generation, Layout, LayoutNode, LayoutVersion, NodeId, Random, ResourceId, Role,
+    SiteName, TenantId, Workload,
 };
 use holdfast_proto::{PROTOCOL_MAX, PROTOCOL_MIN, storage};
 use holdfast_repository::StoreError;
-use holdfast_runtime::TlsOptions;
+use holdfast_runtime::{
+    TlsOptions,
+    grpc::{Connect, TlsConnect},
+};
 
 use crate::{
     CommitOutcome, PinsView, RaiseOutcome, ReadStore, SessionParams, StorageClientOptions, StorageSession,
@@ -97,7 +100,18 @@ impl StorageClient {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { context: Arc::new(Context::new(options, tls, clock, random)) }
+        let connect = Arc::new(TlsConnect { tls, server_role: Role::StorageNode });
+        Self::with_connect(options, connect, clock, random)
+    }
+
+    /// Makes a client that reaches the nodes in another way than over TLS.
+    pub fn with_connect(
+        options: StorageClientOptions,
+        connect: Arc<dyn Connect>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self { context: Arc::new(Context::new(options, connect, clock, random)) }
     }
 
     /// Opens a session at a majority of the resource's pin owners and keeps it until it is closed or dropped.

@@ -3,7 +3,7 @@
 //! Being marked down only changes the order of owners, never whether one is asked: it cannot make data unreachable.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,15 +12,15 @@ use std::{
     time::Duration,
 };
 
-use holdfast_model::{Clock, Layout, LayoutNode, NodeId, PartitionId, Random, Role};
+use holdfast_model::{Clock, Layout, LayoutNode, NodeId, PartitionId, Random};
 use holdfast_proto::{
     signed::attach_token,
     status::ErrorCode,
     storage::{SessionToken, storage_node_client::StorageNodeClient},
 };
 use holdfast_runtime::{
-    Backoff, TlsOptions,
-    grpc::{Channels, TracedChannel},
+    Backoff,
+    grpc::{Channels, Connect, TracedChannel},
     retry::ATTEMPTS_MAX,
 };
 use tonic::{Request, Response, Status};
@@ -45,8 +45,8 @@ pub(crate) struct Context {
     pub(crate) options: StorageClientOptions,
     pub(crate) random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
-    tls: TlsOptions,
-    peers: Mutex<HashMap<String, Arc<Peer>>>,
+    connect: Arc<dyn Connect>,
+    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
 }
 
 /// One address.
@@ -64,12 +64,12 @@ struct Peer {
 impl Context {
     pub(crate) fn new(
         options: StorageClientOptions,
-        tls: TlsOptions,
+        connect: Arc<dyn Connect>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
         let options = options.clamped();
-        Self { options, random, clock, tls, peers: Mutex::default() }
+        Self { options, random, clock, connect, peers: Mutex::default() }
     }
 
     fn peer(&self, address: &str) -> Arc<Peer> {
@@ -87,7 +87,9 @@ impl Context {
         let channel = match &*cached {
             Some(channel) => channel.clone(),
             None => {
-                let channel = Channels::connect(address, &self.tls, Role::StorageNode)
+                let channel = self
+                    .connect
+                    .connect(address)
                     .map_err(|error| CallError::new(node, ErrorCode::Forbidden, error.to_string()))?;
                 cached.insert(Channels::traced(channel)).clone()
             }

@@ -4,7 +4,7 @@
 //! What an owner acknowledged in one attempt counts in the next, so two sites that do not see each other both serve.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Writer {
     pub(crate) session: SessionId,
     budget: Arc<Semaphore>,
     budget_bytes: u32,
-    lanes: Mutex<HashMap<NodeId, mpsc::Sender<Frame>>>,
+    lanes: Mutex<BTreeMap<NodeId, mpsc::Sender<Frame>>>,
     loops: TaskTracker,
     cancel: CancellationToken,
 }
@@ -257,7 +257,7 @@ impl Writer {
             .into_iter()
             .map(|(site, nodes)| {
                 let nodes: Vec<String> = nodes.iter().map(why).collect();
-                format!("site {site} does not answer: {}", nodes.join(", "))
+                format!("not stored in site {site}: {}", nodes.join(", "))
             })
             .collect();
         let (sites, n_records) = (sites.join("; "), pending.len());

@@ -75,6 +75,7 @@ impl PutLane {
     /// Runs until cancelled or until the session is dropped. Frames that are dropped then answer nothing.
     pub(crate) async fn run(self, mut inbox: mpsc::Receiver<Frame>, cancel: CancellationToken) {
         tokio::select! {
+            biased;
             () = cancel.cancelled() => {}
             () = self.serve(&mut inbox) => {}
         }
@@ -120,6 +121,8 @@ impl PutLane {
         let mut progress = Instant::now();
         loop {
             tokio::select! {
+                // None starves another: each ends in a bound that only the others lift.
+                biased;
                 Ok(slot) = outgoing.reserve(), if sent < unanswered.len() => {
                     slot.send(self.next_request(&mut unanswered[sent]));
                     sent += 1;

@@ -225,6 +225,7 @@ impl Shared {
             return Err(StoreError::SessionLost);
         }
         let result = tokio::select! {
+            biased;
             result = operation => result,
             () = self.cancel.cancelled() => return Err(StoreError::SessionLost),
         };
@@ -315,12 +316,14 @@ async fn renew_loop(shared: Arc<Shared>, mut lease: Duration) {
     loop {
         let every = (lease / RENEWALS_PER_LEASE).max(RENEW_EVERY_MIN);
         tokio::select! {
+            biased;
             () = tokio::time::sleep(every) => {}
             () = shared.cancel.cancelled() => return,
         }
         let started = tokio::time::Instant::now();
         let limit = every.min(shared.context.options.request_timeout.0);
         let round = tokio::select! {
+            biased;
             round = shared.renew_round(limit) => round,
             () = shared.cancel.cancelled() => return,
         };

@@ -1,15 +1,12 @@
-//! The one thread that appends: it gathers puts and touches into groups, syncs each group once, and only then answers.
+//! The one loop that appends: it gathers puts and touches into groups, syncs each group once, and only then answers.
 //!
 //! Order within a group: bytes → sync → durable mark → index → answers. Invariant: when any of these fails, the whole group
 //! is answered as failed, and nothing of it is retried.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     mem,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::{Arc, mpsc::RecvTimeoutError},
     time::Duration,
 };
 
@@ -19,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     Error,
+    executor::{Executor, Inbox},
     index::{ChunkIndex, IndexBatch, IndexEntry},
     metrics,
     segment::{Location, SegmentFile, SegmentReader, SegmentWriter, WriterSetup, is_full},
@@ -31,7 +29,7 @@ use crate::{
 const QUIET: Duration = Duration::from_millis(1);
 /// No group takes in more once it has this much.
 const GROUP_BYTES_MAX: u64 = 16 << 20;
-/// How often the thread wakes without work, to checkpoint the index.
+/// How often the loop wakes without work, to checkpoint the index.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// The index is checkpointed at least so often.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
@@ -82,9 +80,12 @@ pub struct Committer {
     pub(crate) space: Arc<Space>,
     pub(crate) setup: WriterSetup,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) executor: Executor,
     pub(crate) group_bytes: u64,
     pub(crate) group_time: Duration,
     pub(crate) since_checkpoint: Unflushed,
+    /// Nothing more is appended: the index would not know it, and each attempt would leave its bytes behind.
+    pub(crate) index_failed: bool,
 }
 
 /// What the index would lose in a crash.
@@ -98,8 +99,8 @@ pub struct Unflushed {
 #[derive(Default)]
 struct Group {
     bytes: u64,
-    new: HashMap<RecordKey, (SegmentClass, IndexEntry)>,
-    touches: HashMap<u64, Vec<RecordKey>>,
+    new: BTreeMap<RecordKey, (SegmentClass, IndexEntry)>,
+    touches: BTreeMap<u64, Vec<RecordKey>>,
     puts: Vec<(oneshot::Sender<PutResult>, Vec<PutOutcome>)>,
     touched: Vec<oneshot::Sender<Result<(), String>>>,
     permits: Vec<OwnedSemaphorePermit>,
@@ -108,14 +109,14 @@ struct Group {
 
 impl Committer {
     /// Works until it is told to stop, or nobody is left to send.
-    pub fn run(mut self, work: &Receiver<Work>) {
+    pub async fn run(mut self, mut work: Inbox<Work>) {
         self.since_checkpoint.last = self.clock.monotonic();
         loop {
-            match work.recv_timeout(IDLE_TICK) {
+            match work.recv(IDLE_TICK).await {
                 Ok(first) => {
-                    if let Some(reply) = self.group(first, work) {
+                    if let Some(reply) = self.group(first, &mut work).await {
                         // The receiver is gone only when the process is going down anyway.
-                        let _ = reply.send(self.index.checkpoint().map_err(|error| error.to_string()));
+                        let _ = reply.send(self.last_checkpoint());
                         return;
                     }
                 }
@@ -127,13 +128,17 @@ impl Committer {
     }
 
     /// Gathers a group and commits it. Returns who asked to stop, if somebody did.
-    fn group(&mut self, first: Work, work: &Receiver<Work>) -> Option<oneshot::Sender<Result<(), String>>> {
+    async fn group(
+        &mut self,
+        first: Work,
+        work: &mut Inbox<Work>,
+    ) -> Option<oneshot::Sender<Result<(), String>>> {
         let started = self.clock.monotonic();
-        let mut group = Group::default();
+        let mut group = self.new_group();
         let mut stop = self.take(&mut group, first);
         while stop.is_none() && group.bytes < self.group_bytes {
             let left = self.group_time.saturating_sub(self.clock.monotonic().saturating_sub(started));
-            match work.recv_timeout(QUIET.min(left)) {
+            match work.recv(QUIET.min(left)).await {
                 Ok(next) => stop = self.take(&mut group, next),
                 Err(_) => break,
             }
@@ -141,14 +146,19 @@ impl Committer {
         // What waits already shares the sync: it would only wait for the next.
         while stop.is_none() && group.bytes < GROUP_BYTES_MAX {
             match work.try_recv() {
-                Ok(next) => stop = self.take(&mut group, next),
-                Err(_) => break,
+                Some(next) => stop = self.take(&mut group, next),
+                None => break,
             }
         }
         let bytes = group.bytes;
+        self.executor.disk_time().await;
         self.commit(group);
         metrics::group_committed(bytes, self.clock.monotonic().saturating_sub(started).as_secs_f64());
         stop
+    }
+
+    fn new_group(&self) -> Group {
+        Group { failed: self.index_failed.then_some(Error::IndexFailed), ..Group::default() }
     }
 
     fn take(&mut self, group: &mut Group, work: Work) -> Option<oneshot::Sender<Result<(), String>>> {
@@ -185,10 +195,7 @@ impl Committer {
         let known = self.index.get_many(&keys)?;
         let mut outcomes = Vec::with_capacity(records.len());
         for ((record, key), known) in records.iter().zip(keys).zip(known) {
-            if group.new.contains_key(&key) {
-                outcomes.push(PutOutcome::Exists);
-                continue;
-            }
+            let known = known.or_else(|| group.new.get(&key).map(|(_, entry)| *entry));
             if let Some(known) = known {
                 if !known.protects(epoch) {
                     group.touches.entry(epoch).or_default().push(key);
@@ -208,6 +215,10 @@ impl Committer {
                 touch_epoch: epoch,
                 lock_floor_ms: record.placement.lock_floor_ms,
             };
+            if epoch > entry.write_epoch {
+                // A copy from elsewhere, which was touched since its write: the segment alone would forget that.
+                group.touches.entry(epoch).or_default().push(key);
+            }
             group.new.insert(key, (class, entry));
             outcomes.push(PutOutcome::Stored);
         }
@@ -247,7 +258,7 @@ impl Committer {
         }
         self.data.sync()?;
         self.tree.sync()?;
-        let mut ends: HashMap<String, u64> = HashMap::new();
+        let mut ends: BTreeMap<String, u64> = BTreeMap::new();
         for (key, (class, entry)) in &group.new {
             batch.inserts.push((*key, *entry));
             let Location { segment, offset, len } = entry.location;
@@ -268,9 +279,10 @@ impl Committer {
     fn fail(&mut self, group: Group, error: &Error) {
         metrics::batch_failed();
         let full = matches!(error, Error::Io { source, .. } if is_full(source));
+        self.index_failed |= matches!(error, Error::Database(_));
         if full {
             self.space.note_full();
-        } else {
+        } else if !matches!(error, Error::IndexFailed) {
             tracing::error!(%error, cause = ?std::error::Error::source(error), "group commit failed: nothing of it is acknowledged");
         }
         self.data.abandon(error);
@@ -287,10 +299,20 @@ impl Committer {
         }
     }
 
+    fn last_checkpoint(&self) -> Result<(), String> {
+        if !self.space.has_checkpoint_room() {
+            return Err("the disk is full".to_owned());
+        }
+        self.index.checkpoint().map_err(|error| error.to_string())
+    }
+
     fn checkpoint_if_due(&mut self) {
         let Unflushed { bytes, changed, last } = self.since_checkpoint;
         let now = self.clock.monotonic();
         if !changed || (bytes < CHECKPOINT_BYTES && now.saturating_sub(last) < CHECKPOINT_EVERY) {
+            return;
+        }
+        if !self.space.has_checkpoint_room() {
             return;
         }
         self.since_checkpoint = Unflushed { bytes: 0, changed: false, last: now };
@@ -300,3 +322,6 @@ impl Committer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

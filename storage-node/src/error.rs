@@ -105,8 +105,18 @@ pub enum Error {
         expected: String,
     },
     /// Another process has it open.
-    #[error("{path} is in use by another process", path = .0.display())]
+    #[error("{path} is in use by another process: stop the storage node that runs on it, or give this node a `data` folder of its own", path = .0.display())]
     DataInUse(PathBuf),
+    /// Somebody else listens there.
+    #[error(
+        "{address} is already in use: stop the process that listens there or set another address in `{option}`"
+    )]
+    AddressInUse {
+        /// The option's name in the file.
+        option: &'static str,
+        /// The address asked for.
+        address: String,
+    },
     /// A file operation failed.
     #[error("{action} {path}", path = .path.display())]
     Io {
@@ -120,6 +130,11 @@ pub enum Error {
     /// One of the node's databases failed.
     #[error("the node's database failed")]
     Database(#[source] Box<redb::Error>),
+    /// The index failed once: it answers nothing until it is opened again.
+    #[error(
+        "the node's index failed and takes no more: start the node again, it is rebuilt from the segments"
+    )]
+    IndexFailed,
     /// A stored value of the node's own state does not decode.
     #[error("the node's state is damaged: {0} cannot be read")]
     DamagedState(&'static str),

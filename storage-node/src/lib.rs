@@ -2,14 +2,17 @@
 //!
 //! `node` is the core and knows neither gRPC nor TLS; `service` is the edge over it, `peer_client` the way to other nodes.
 //! Under the core, `store` keeps records (`committer`, `segment`, `index`, `touch`) and `state` everything that must never
-//! be lost and is small.
+//! be lost and is small. What the core knows of the world is passed in: `disk`, `executor`, peers, clock, randomness.
 //!
 //! The invariant to know: nothing is acknowledged before it is synced here, and nothing that was acknowledged is ever cut
 //! off, overwritten or dropped by this crate.
 
 mod committer;
+#[cfg(test)]
+mod crash_tests;
 pub mod disk;
 mod error;
+mod executor;
 pub mod index;
 mod metrics;
 mod node;
@@ -19,6 +22,7 @@ mod peer_client;
 mod peers;
 mod pin;
 mod pin_log;
+mod repair;
 mod roles;
 pub mod segment;
 mod server;
@@ -32,11 +36,18 @@ mod testing;
 mod touch;
 
 pub use error::Error;
-pub use node::{Caller, Node, NodeSetup, NodeStatus, Replica};
-pub use options::{GroupCommitOptions, StorageNodeOptions};
+pub use executor::{DiskTime, Executor};
+pub use node::{Caller, FenceRule, Node, NodeSetup, NodeStatus, Replica};
+pub use options::{GroupCommitOptions, RepairOptions, StorageNodeOptions};
+pub use peer_client::PeerClient;
 pub use peers::{PeerCall, PeerError, Peers, Presence, ReplicaOutcome, ReplicaPut};
 pub use pin::{PinOutcome, PinsRead};
+pub use repair::{
+    Backlog, Copy, Digest, KeyPage, Pace, Protection, RepairPeers, RepairService, RepairStatus,
+    into_repair_server,
+};
 pub use roles::ROLE_TABLE;
 pub use server::{NodeHandle, run, start};
+pub use service::{Service, into_server};
 pub use state::{Authority, Checkpoint, CheckpointId, PinSpace, Session};
 pub use store::{PutOutcome, Store, StoreOptions};

@@ -49,3 +49,43 @@ pub fn space(used_bytes: u64, ingest_stopped: bool) {
     gauge!("holdfast_storage_node_used_bytes").set(used_bytes as f64);
     gauge!("holdfast_storage_node_ingest_stopped").set(if ingest_stopped { 1.0 } else { 0.0 });
 }
+
+pub fn hinted(n: u64) {
+    counter!("holdfast_storage_node_hints_total").increment(n);
+}
+
+/// Copies brought here from other nodes, and brought to them.
+pub fn copies_mended(n_pulled: u64, n_pushed: u64) {
+    counter!("holdfast_storage_node_copies_pulled_total").increment(n_pulled);
+    counter!("holdfast_storage_node_copies_pushed_total").increment(n_pushed);
+}
+
+pub fn repaired(n: u64) {
+    counter!("holdfast_storage_node_repaired_total").increment(n);
+}
+
+pub fn bad_copy_refused() {
+    counter!("holdfast_storage_node_bad_copies_refused_total").increment(1);
+}
+
+pub fn partitions_compared(n: u64, n_missing: u64) {
+    counter!("holdfast_storage_node_partitions_compared_total").increment(n);
+    counter!("holdfast_storage_node_missing_found_total").increment(n_missing);
+}
+
+pub fn scrubbed(bytes: u64) {
+    counter!("holdfast_storage_node_scrubbed_bytes_total").increment(bytes);
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub fn repair_backlog(records: u64, at_one_copy: u64, damaged: u64, oldest_age_ms: u64) {
+    gauge!("holdfast_storage_node_records_below_policy").set(records as f64);
+    gauge!("holdfast_storage_node_records_at_one_copy").set(at_one_copy as f64);
+    gauge!("holdfast_storage_node_damaged_waiting").set(damaged as f64);
+    gauge!("holdfast_storage_node_repair_oldest_seconds").set(oldest_age_ms as f64 / 1_000.0);
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub fn scrub_ended(at_ms: u64) {
+    gauge!("holdfast_storage_node_last_scrub_timestamp_seconds").set(at_ms as f64 / 1_000.0);
+}

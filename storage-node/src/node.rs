@@ -19,15 +19,15 @@ use holdfast_proto::{convert::Ticket, storage::SessionToken};
 use holdfast_record::SealedRecord;
 
 use crate::{
-    Error, Peers, PutOutcome, StorageNodeOptions, Store, StoreOptions,
+    Error, Executor, Peers, PutOutcome, StorageNodeOptions, Store, StoreOptions,
     disk::Disk,
     metrics,
     ownership::DataFolder,
     peers::{PeerCall, PeerError, Presence, ReplicaOutcome, ReplicaPut},
     pin_log::PinLog,
+    repair::{Repair, RepairQueue, RepairStatus},
     segment::{SegmentIdentity, WriterSetup},
     state::{Authority, PinSpace, State},
-    store::blocking,
 };
 
 /// Ids in one question.
@@ -35,10 +35,24 @@ pub(crate) const IDS_MAX: usize = 4_096;
 /// Records in one put.
 pub(crate) const RECORDS_MAX: usize = 8_192;
 
+/// Which fences may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FenceRule {
+    /// None below the highest seen: the rule of every real node.
+    #[default]
+    Highest,
+    /// Any: a planted defect, which the simulation must find. No configuration makes it.
+    Any,
+}
+
 /// What a node is made of, beside its options.
 pub struct NodeSetup {
     /// The disk.
     pub disk: Arc<dyn Disk>,
+    /// Where work runs that waits for it.
+    pub executor: Executor,
+    /// Which fences may write.
+    pub fence_rule: FenceRule,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -104,6 +118,8 @@ pub struct NodeStatus {
     pub ingest_stopped: bool,
     /// Damaged ranges that are not served.
     pub quarantined_records: u64,
+    /// What repair knows and does.
+    pub repair: RepairStatus,
 }
 
 /// A storage node without its network.
@@ -111,12 +127,15 @@ pub struct Node {
     pub(crate) id: NodeId,
     pub(crate) site: SiteName,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) executor: Executor,
+    fence_rule: FenceRule,
     /// The wall clock and the monotonic one when the node started.
     started: (Millis, Duration),
     pub(crate) state: Arc<State>,
     pub(crate) pin_log: Mutex<PinLog>,
-    store: Arc<Store>,
-    peers: Arc<dyn Peers>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) repair: Repair,
 }
 
 impl Node {
@@ -124,7 +143,7 @@ impl Node {
     pub fn open(options: &StorageNodeOptions, setup: NodeSetup) -> Result<Self, Error> {
         options.check()?;
         let folder = DataFolder::open(options, &*setup.disk, &*setup.random)?;
-        let state = Arc::new(State::open(&folder.state)?);
+        let state = Arc::new(State::open(&*setup.disk, &folder.state)?);
         let mut cluster = [0; 16];
         cluster.copy_from_slice(&blake3::hash(options.cluster.as_bytes()).as_bytes()[..16]);
         let identity = SegmentIdentity {
@@ -141,8 +160,11 @@ impl Node {
             random: setup.random.clone(),
         };
         let pin_log = Mutex::new(PinLog::open(pin_setup, &state)?);
+        let repair_queue = RepairQueue::open(&*setup.disk, &folder.repair, setup.clock.clone())?;
+        let repair_queue = Arc::new(repair_queue);
         let store_options = StoreOptions {
             disk: setup.disk,
+            executor: setup.executor.clone(),
             clock: setup.clock.clone(),
             random: setup.random,
             identity,
@@ -151,6 +173,7 @@ impl Node {
             group_time: Duration::from_millis(options.group_commit.millis),
             capacity_bytes: options.capacity.bytes(),
             stop_percent: options.ingest_stop_percent,
+            repair_queue: repair_queue.clone(),
         };
         let store = Arc::new(Store::open(&folder, state.clone(), store_options)?);
         Ok(Self {
@@ -158,16 +181,20 @@ impl Node {
             site: SiteName(options.site.clone()),
             started: (setup.clock.now_ms(), setup.clock.monotonic()),
             clock: setup.clock,
+            executor: setup.executor,
+            fence_rule: setup.fence_rule,
             state,
             pin_log,
             store,
             peers: setup.peers,
+            repair: Repair::new(repair_queue, &options.repair),
         })
     }
 
     /// Finishes what is in flight and checkpoints the index.
     pub async fn close(&self) -> Result<(), Error> {
-        self.store.close().await
+        self.store.close().await?;
+        self.repair.queue.flush()
     }
 
     /// The newest layout.
@@ -221,6 +248,9 @@ impl Node {
 
     /// The lowest fence that may still write: the highest seen, and never of an older generation than the node's.
     pub(crate) fn fence_floor(&self, space: &PinSpace) -> Fence {
+        if self.fence_rule == FenceRule::Any {
+            return Fence::default();
+        }
         let generation = self.state.authority().generation;
         self.state.highest_fence(space).max(Fence { generation, attempt: 0 })
     }
@@ -303,6 +333,7 @@ impl Node {
     ) -> Result<Vec<Replica<ReplicaPut>>, Error> {
         let layout = self.layout().ok_or(Error::NoLayout)?;
         let prepared = self.prepare(caller, session, records.clone()).await?;
+        let keys: Vec<RecordKey> = prepared.iter().map(SealedRecord::key).collect();
         let call = PeerCall { token: caller.token.clone(), session };
         let targets = self.other_owners(&layout, prepared.iter().map(|record| record.header.id));
         let others = join_all(targets.into_values().map(|(peer, positions)| {
@@ -311,6 +342,7 @@ impl Node {
                 let theirs: Vec<Bytes> = positions.iter().map(|at| records[*at].clone()).collect();
                 let n = theirs.len();
                 let answer = self.peers.replicate(&peer, call, theirs).await;
+                self.note_reach(&peer, &answer);
                 let answer = fitting(answer, n, |put| put.outcomes.len()).unwrap_or_else(|error| {
                     metrics::replica_failed();
                     tracing::debug!(peer = %peer.id, %error, "replica did not store");
@@ -323,7 +355,9 @@ impl Node {
         }));
         let (own, others) = futures::join!(self.put_prepared(caller, prepared), others);
         let own = Replica { node: self.id, site: self.site.clone(), answer: own };
-        Ok(std::iter::once(own).chain(others).collect())
+        let replicas: Vec<_> = std::iter::once(own).chain(others).collect();
+        self.hint(&keys, &replicas).await;
+        Ok(replicas)
     }
 
     /// Stores records on this node alone.
@@ -362,7 +396,7 @@ impl Node {
         limit("records", records.len(), RECORDS_MAX)?;
         let layout = self.layout().ok_or(Error::NoLayout)?;
         let (tenant, write_epoch) = (caller.claims.tenant, self.protecting_epoch(caller));
-        let prepared = blocking(move || {
+        let decode = self.executor.run(move || {
             let decoded = records.into_iter().map(|bytes| {
                 let mut record = SealedRecord::decode(bytes).map_err(Error::bad("record"))?;
                 record.verify().map_err(Error::bad("record"))?;
@@ -374,19 +408,23 @@ impl Node {
                 Ok(record)
             });
             decoded.collect::<Result<Vec<_>, Error>>()
-        })
-        .await?;
+        });
+        let prepared = decode.await?;
         self.check_owned(&layout, prepared.iter().map(|record| record.header.id))?;
         Ok(prepared)
     }
 
-    fn check_owned(&self, layout: &Layout, ids: impl Iterator<Item = ChunkId>) -> Result<(), Error> {
+    pub(crate) fn check_owned(
+        &self,
+        layout: &Layout,
+        ids: impl Iterator<Item = ChunkId>,
+    ) -> Result<(), Error> {
         let foreign = ids.map(PartitionId::of_chunk).find(|partition| !layout.owns(self.id, *partition));
         foreign.map_or(Ok(()), |partition| Err(Error::NotOwner(partition)))
     }
 
     /// The other owners of the ids, each with the positions of those it owns.
-    fn other_owners(
+    pub(crate) fn other_owners(
         &self,
         layout: &Layout,
         ids: impl Iterator<Item = ChunkId>,
@@ -413,7 +451,7 @@ impl Node {
         limit("ids", ids.len(), IDS_MAX)?;
         let keys: Vec<RecordKey> = ids.iter().map(|id| caller.key(*id)).collect();
         let store = self.store.clone();
-        blocking(move || store.read(&keys, budget)).await
+        self.executor.run(move || store.read(&keys, budget)).await
     }
 
     // === Coordinator and operator ===
@@ -478,17 +516,19 @@ impl Node {
             sessions: self.state.n_sessions() as u64,
             ingest_stopped: space.stopped().is_some(),
             quarantined_records: self.store.n_damaged(),
+            repair: self.repair_status()?,
         })
     }
 
-    /// Looks at the free space and ends lapsed sessions.
+    /// Looks at the free space and at what waits for repair, and ends lapsed sessions.
     pub async fn housekeeping(self: &Arc<Self>) -> Result<(), Error> {
         let node = self.clone();
-        blocking(move || {
+        let look = move || {
             node.store.space().refresh();
+            node.repair_status()?;
             node.end_lapsed_sessions()
-        })
-        .await
+        };
+        self.executor.run(look).await
     }
 }
 
@@ -497,7 +537,11 @@ pub(crate) fn limit(what: &'static str, n: usize, limit: usize) -> Result<(), Er
 }
 
 /// An answer with as many parts as the question.
-fn fitting<T>(answer: Result<T, PeerError>, n: usize, len: impl Fn(&T) -> usize) -> Result<T, PeerError> {
+pub(crate) fn fitting<T>(
+    answer: Result<T, PeerError>,
+    n: usize,
+    len: impl Fn(&T) -> usize,
+) -> Result<T, PeerError> {
     answer.and_then(|answer| if len(&answer) == n { Ok(answer) } else { Err(PeerError::Nonsense) })
 }
 

@@ -45,6 +45,9 @@ pub struct StorageNodeOptions {
     /// Ingest stops when `capacity` or the file system is this full, in percent. Reads and pins go on. Default: 90.
     #[serde(default = "default_ingest_stop")]
     pub ingest_stop_percent: u8,
+    /// How copies heal.
+    #[serde(default)]
+    pub repair: RepairOptions,
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: TelemetryOptions,
@@ -63,6 +66,50 @@ pub struct GroupCommitOptions {
 impl Default for GroupCommitOptions {
     fn default() -> Self {
         Self { bytes: ByteSize::mib(4), millis: 20 }
+    }
+}
+
+/// How the node finds missing and damaged copies and brings them back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RepairOptions {
+    /// A record that could not be brought back is tried again after so many seconds, then after twice as many, and so on up
+    /// to 64 times as many. Default: 60 seconds, so at most 64 minutes.
+    pub retry_seconds: u64,
+    /// Every partition is compared with its other owners so often. Default: 60 minutes.
+    pub compare_minutes: u64,
+    /// Every stored byte is read and checked so often. Default: 30 days.
+    pub scrub_period_days: u64,
+    /// After each step of comparing and of bringing back, the node rests so many times as long as the step took: 2 leaves
+    /// two thirds of the disk to others. Default: 2.
+    pub resync_tranquility: u32,
+    /// The same for checking. Default: 4, which leaves four fifths of the disk to others.
+    pub scrub_tranquility: u32,
+}
+
+impl Default for RepairOptions {
+    fn default() -> Self {
+        Self {
+            retry_seconds: 60,
+            compare_minutes: 60,
+            scrub_period_days: 30,
+            resync_tranquility: 2,
+            scrub_tranquility: 4,
+        }
+    }
+}
+
+impl RepairOptions {
+    fn check(&self) -> Result<(), Error> {
+        let within = |option, value: u64, limits: std::ops::RangeInclusive<u64>| {
+            let problem = format!("must be between {} and {}", limits.start(), limits.end());
+            if limits.contains(&value) { Ok(()) } else { Err(Error::Option { option, problem }) }
+        };
+        within("repair.retry-seconds", self.retry_seconds, 1..=3_600)?;
+        within("repair.compare-minutes", self.compare_minutes, 1..=10_080)?;
+        within("repair.scrub-period-days", self.scrub_period_days, 1..=365)?;
+        within("repair.resync-tranquility", self.resync_tranquility.into(), 0..=100)?;
+        within("repair.scrub-tranquility", self.scrub_tranquility.into(), 0..=100)
     }
 }
 
@@ -93,7 +140,7 @@ impl StorageNodeOptions {
         if !(1..=1000).contains(&self.group_commit.millis) {
             return refuse("group-commit.millis", "must be between 1 and 1000".to_owned());
         }
-        Ok(())
+        self.repair.check()
     }
 
     /// Reads the coordinator's public key.

@@ -2,11 +2,7 @@
 //!
 //! Invariant: a node never writes into the folder of another node, another cluster or another format version.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use holdfast_model::Random;
 use serde::{Deserialize, Serialize};
@@ -30,6 +26,8 @@ pub struct DataFolder {
     pub index: PathBuf,
     /// What must never be lost and is small.
     pub state: PathBuf,
+    /// What is to be repaired.
+    pub repair: PathBuf,
     /// The folder's own random id.
     pub disk_id: [u8; 16],
 }
@@ -53,14 +51,14 @@ impl DataFolder {
     /// Opens the folder, or makes it.
     pub fn open(options: &StorageNodeOptions, disk: &dyn Disk, random: &dyn Random) -> Result<Self, Error> {
         let data = &options.data;
-        fs::create_dir_all(data).map_err(Error::io("create", data))?;
+        disk.create_dir(data).map_err(Error::io("create", data))?;
         let path = data.join(MARKER);
-        if !path.exists() {
+        if !disk.exists(&path).map_err(Error::io("look for", &path))? {
             write_marker(options, disk, random, &path)?;
         }
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let text = disk.read(&path).map_err(Error::io("read", &path))?;
         let marker: Marker =
-            serde_json::from_str(&text).map_err(|_| Error::DamagedState("ownership marker"))?;
+            serde_json::from_slice(&text).map_err(|_| Error::DamagedState("ownership marker"))?;
         let expected = Marker {
             version: DATA_VERSION,
             cluster: options.cluster.clone(),
@@ -80,10 +78,11 @@ impl DataFolder {
             quarantine: data.join("quarantine"),
             index: data.join("index.redb"),
             state: data.join("state.redb"),
+            repair: data.join("repair.redb"),
             disk_id,
         };
         for dir in [&folder.segments, &folder.touches, &folder.quarantine] {
-            fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+            disk.create_dir(dir).map_err(Error::io("create", dir))?;
         }
         disk.sync_dir(data).map_err(Error::io("sync", data))?;
         Ok(folder)
@@ -99,10 +98,10 @@ fn write_marker(
 ) -> Result<(), Error> {
     let data = &options.data;
     let temporary = path.with_extension("new");
-    let mut others = fs::read_dir(data).map_err(Error::io("list", data))?;
+    let others = disk.list(data).map_err(Error::io("list", data))?;
     // A file system's own folder, and what an interrupted first start left.
-    let is_ours = |path: PathBuf| path == temporary || path.ends_with("lost+found");
-    if others.any(|entry| entry.is_ok_and(|entry| !is_ours(entry.path()))) {
+    let is_ours = |path: &Path| path == temporary || path.ends_with("lost+found");
+    if others.iter().any(|path| !is_ours(path)) {
         return Err(Error::ForeignData {
             path: data.clone(),
             found: "something else (it is not empty and has no marker)".to_owned(),
@@ -118,8 +117,7 @@ fn write_marker(
         disk_id: hex::encode(disk_id),
     };
     let text = serde_json::to_vec_pretty(&marker).map_err(|_| Error::DamagedState("ownership marker"))?;
-    let mut file = fs::File::create(&temporary).map_err(Error::io("create", &temporary))?;
-    file.write_all(&text).and_then(|()| file.sync_all()).map_err(Error::io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
+    disk.write(&temporary, &text).map_err(Error::io("write", &temporary))?;
+    disk.rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
     disk.sync_dir(data).map_err(Error::io("sync", data))
 }

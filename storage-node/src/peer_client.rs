@@ -4,28 +4,35 @@
 //! within a deadline, and is then left alone for a growing while.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{ChunkId, Clock, LayoutNode, Random, Role};
+use holdfast_model::{ChunkId, Clock, LayoutNode, Random};
 use holdfast_proto::{
     signed::attach_token,
-    storage::{self, SessionToken, storage_node_client::StorageNodeClient},
+    storage::{
+        self, SessionToken, storage_node_client::StorageNodeClient,
+        storage_repair_client::StorageRepairClient,
+    },
 };
-use holdfast_runtime::{Background, Backoff, Channels, Shutdown, TlsOptions, TraceInjector};
+use holdfast_runtime::{
+    Background, Backoff, Channels, Shutdown,
+    grpc::{Connect, TracedChannel},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
+use tonic::Status;
 
 use crate::{
     peers::{PeerCall, PeerError, Peers, Presence, ReplicaOutcome, ReplicaPut},
+    repair::RepairPeers,
     service::MESSAGE_BYTES_MAX,
 };
 
@@ -48,23 +55,31 @@ const STREAM_IDLE_STOPPING: Duration = Duration::from_millis(200);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-type Client = StorageNodeClient<InterceptedService<Channel, TraceInjector>>;
+type Client = StorageNodeClient<TracedChannel>;
+pub(crate) type RepairClient = StorageRepairClient<TracedChannel>;
 type Answer = Result<ReplicaPut, PeerError>;
 
 /// The other storage nodes.
 pub struct PeerClient {
-    tls: TlsOptions,
+    connect: Arc<dyn Connect>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     loops: Background,
-    peers: Mutex<HashMap<String, Arc<Peer>>>,
+    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
 }
 
-struct Peer {
+pub(crate) struct Peer {
     client: Client,
+    repair: RepairClient,
     room: Arc<Semaphore>,
-    streams: Mutex<HashMap<Bytes, mpsc::Sender<Sent>>>,
+    streams: Mutex<BTreeMap<Bytes, mpsc::Sender<Sent>>>,
     health: Mutex<Health>,
+}
+
+impl Peer {
+    pub(crate) fn repair_client(&self) -> RepairClient {
+        self.repair.clone()
+    }
 }
 
 #[derive(Default)]
@@ -102,22 +117,33 @@ struct Sent {
 
 impl PeerClient {
     /// A client that connects when a peer is first called.
-    pub fn new(tls: TlsOptions, clock: Arc<dyn Clock>, random: Arc<dyn Random>, loops: Background) -> Self {
-        Self { tls, clock, random, loops, peers: Mutex::default() }
+    pub fn new(
+        connect: Arc<dyn Connect>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        loops: Background,
+    ) -> Self {
+        Self { connect, clock, random, loops, peers: Mutex::default() }
     }
 
-    fn peer(&self, node: &LayoutNode) -> Result<Arc<Peer>, PeerError> {
+    pub(crate) fn peer(&self, node: &LayoutNode) -> Result<Arc<Peer>, PeerError> {
         let mut peers = lock(&self.peers);
         if let Some(peer) = peers.get(&node.address) {
             return Ok(peer.clone());
         }
-        let channel = Channels::connect(&node.address, &self.tls, Role::StorageNode)
+        let channel = self
+            .connect
+            .connect(&node.address)
             .map_err(|error| PeerError::Unreachable { reason: error.to_string() })?;
-        let client = StorageNodeClient::with_interceptor(channel, TraceInjector)
+        let repair = StorageRepairClient::new(Channels::traced(channel.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let client = StorageNodeClient::new(Channels::traced(channel))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let peer = Arc::new(Peer {
             client,
+            repair,
             room: Arc::new(Semaphore::new(PEER_BYTES_MAX)),
             streams: Mutex::default(),
             health: Mutex::default(),
@@ -126,11 +152,11 @@ impl PeerClient {
         Ok(peer)
     }
 
-    fn admit(&self, peer: &Peer) -> Result<(), PeerError> {
+    pub(crate) fn admit(&self, peer: &Peer) -> Result<(), PeerError> {
         lock(&peer.health).admit(self.clock.monotonic())
     }
 
-    fn note<T>(&self, peer: &Peer, result: &Result<T, PeerError>) {
+    pub(crate) fn note<T>(&self, peer: &Peer, result: &Result<T, PeerError>) {
         let mut health = lock(&peer.health);
         if matches!(result, Err(PeerError::Unreachable { .. } | PeerError::TooSlow)) {
             let backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, 1).expect("constants are a valid policy");
@@ -176,6 +202,10 @@ impl PeerClient {
 
 #[async_trait]
 impl Peers for PeerClient {
+    fn repair(&self) -> &dyn RepairPeers {
+        self
+    }
+
     async fn replicate(&self, node: &LayoutNode, call: &PeerCall, records: Vec<Bytes>) -> Answer {
         let peer = self.peer(node)?;
         self.admit(&peer)?;
@@ -230,16 +260,22 @@ fn presence(wire: storage::Presence) -> Result<Presence, PeerError> {
 }
 
 fn replica_put(wire: &storage::ReplicateResponse) -> Answer {
-    let outcomes = wire.outcomes().map(|outcome| match outcome {
+    Ok(ReplicaPut { outcomes: replica_outcomes(wire.outcomes())?, reason: wire.reason.clone() })
+}
+
+pub(crate) fn replica_outcomes(
+    wire: impl Iterator<Item = storage::PutOutcome>,
+) -> Result<Vec<ReplicaOutcome>, PeerError> {
+    let outcomes = wire.map(|outcome| match outcome {
         storage::PutOutcome::Stored => Ok(ReplicaOutcome::Stored),
         storage::PutOutcome::Exists => Ok(ReplicaOutcome::Exists),
         storage::PutOutcome::Failed => Ok(ReplicaOutcome::Failed),
         storage::PutOutcome::Unspecified => Err(PeerError::Nonsense),
     });
-    Ok(ReplicaPut { outcomes: outcomes.collect::<Result<_, _>>()?, reason: wire.reason.clone() })
+    outcomes.collect()
 }
 
-fn refused_or_unreachable(status: &Status) -> PeerError {
+pub(crate) fn refused_or_unreachable(status: &Status) -> PeerError {
     use tonic::Code::{Cancelled, DeadlineExceeded, Unavailable, Unknown};
     let reason = status.message().to_owned();
     match status.code() {
@@ -276,6 +312,7 @@ async fn run_stream(
     let mut waiting: VecDeque<(oneshot::Sender<Answer>, OwnedSemaphorePermit)> = VecDeque::new();
     let error = loop {
         tokio::select! {
+            biased;
             sent = queue.recv(), if waiting.len() < STREAM_REQUESTS_MAX => match sent {
                 // The channel holds as many as may wait, so this never blocks the answers.
                 Some(sent) => match requests.try_send(sent.request) {
@@ -311,6 +348,7 @@ async fn run_stream(
 
 async fn idle(shutdown: &Shutdown) {
     tokio::select! {
+        biased;
         () = tokio::time::sleep(STREAM_IDLE) => {}
         () = async { shutdown.wait().await; tokio::time::sleep(STREAM_IDLE_STOPPING).await } => {}
     }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use holdfast_model::{ChunkId, LayoutNode, SessionId};
 use holdfast_proto::storage::SessionToken;
 
+use crate::repair::{NoRepair, RepairPeers};
+
 /// On whose behalf a peer is called.
 #[derive(Clone)]
 pub struct PeerCall {
@@ -89,6 +91,11 @@ pub enum PeerError {
 /// Calls other storage nodes.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
+    /// The calls of repair. Peers that do not speak them count as unreachable for it.
+    fn repair(&self) -> &dyn RepairPeers {
+        &NoRepair
+    }
+
     /// Stores records there alone.
     async fn replicate(
         &self,

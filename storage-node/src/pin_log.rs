@@ -5,8 +5,8 @@
 //! state that was lost gets its pins back.
 
 use std::{
-    collections::{BTreeSet, HashSet},
-    fs, io,
+    collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +17,7 @@ use holdfast_record::{Pin, RECORD_ALIGN, SUPERBLOCK_BYTES, SegmentClass, Superbl
 
 use crate::{
     Error,
-    disk::DiskFile,
+    disk::{Disk, DiskFile},
     segment::{SegmentFile, SegmentIdentity, WriterSetup},
     state::{PinSpace, State},
 };
@@ -52,8 +52,8 @@ impl PinLog {
     /// Reads what is there, gives the state the pins it lacks, and writes those that are only in the state.
     pub fn open(setup: WriterSetup, state: &State) -> Result<Self, Error> {
         let mut log = Self { setup, open: None, unlogged: BTreeSet::new() };
-        let mut logged = HashSet::new();
-        for path in find(&log.setup.dir)? {
+        let mut logged = BTreeSet::new();
+        for path in find(&*log.setup.disk, &log.setup.dir)? {
             let (pins, resumable) = log.read(path)?;
             logged.extend(pins.iter().map(|(pin, _)| place(pin)));
             adopt(state, pins)?;
@@ -93,7 +93,7 @@ impl PinLog {
 
     /// The pins of a file; and the file to go on with, if nothing in it is damaged.
     fn read(&self, path: PathBuf) -> Result<(Found, Option<OpenPins>), Error> {
-        let bytes = Bytes::from(fs::read(&path).map_err(Error::io("read", &path))?);
+        let bytes = Bytes::from(self.setup.disk.read(&path).map_err(Error::io("read", &path))?);
         let mut pins = Vec::new();
         let (mut at, mut end, mut damaged) = (SUPERBLOCK_BYTES, SUPERBLOCK_BYTES, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -174,16 +174,12 @@ fn adopt(state: &State, pins: Found) -> Result<(), Error> {
     lacking.chunks(ADOPT_BATCH).try_for_each(|batch| state.put_pins(batch))
 }
 
-fn find(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-        let path = entry.map_err(Error::io("list", dir))?.path();
+fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = disk.list(dir).map_err(Error::io("list", dir))?;
+    found.retain(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("pin-") && name.ends_with(".seg") {
-            found.push(path);
-        }
-    }
-    found.sort();
+        name.starts_with("pin-") && name.ends_with(".seg")
+    });
     Ok(found)
 }
 

@@ -25,6 +25,12 @@ pub static ROLE_TABLE: RoleTable = RoleTable(&[
     ("/holdfast.storage.v1.StorageNode/Status", &[Coordinator, Operator]),
     ("/holdfast.storage.v1.StorageNode/Replicate", &[StorageNode]),
     ("/holdfast.storage.v1.StorageNode/HaveLocal", &[StorageNode]),
+    ("/holdfast.storage.v1.StorageRepair/Digests", &[StorageNode]),
+    ("/holdfast.storage.v1.StorageRepair/Leaves", &[StorageNode]),
+    ("/holdfast.storage.v1.StorageRepair/Keys", &[StorageNode]),
+    ("/holdfast.storage.v1.StorageRepair/Holds", &[StorageNode]),
+    ("/holdfast.storage.v1.StorageRepair/Fetch", &[StorageNode]),
+    ("/holdfast.storage.v1.StorageRepair/Mend", &[StorageNode]),
 ]);
 
 #[cfg(test)]
@@ -34,16 +40,26 @@ mod tests {
     #[test]
     fn every_rpc_of_the_service_is_in_the_table_and_nothing_else() {
         let proto = include_str!("../../proto/proto/holdfast/storage/v1/storage.proto");
-        let declared: Vec<String> = proto
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next())
-            .map(|name| format!("/holdfast.storage.v1.StorageNode/{name}"))
-            .collect();
-        assert!(declared.len() >= 15, "found only {} RPCs", declared.len());
+        let (mut declared, mut service) = (Vec::new(), "");
+        for line in proto.lines().map(str::trim) {
+            if let Some(name) = line.strip_prefix("service ") {
+                service = name.trim_end_matches(" {");
+            } else if let Some(name) = line.strip_prefix("rpc ").and_then(|rest| rest.split('(').next()) {
+                declared.push(format!("/holdfast.storage.v1.{service}/{name}"));
+            }
+        }
+        assert!(declared.len() >= 21, "found only {} RPCs", declared.len());
         for rpc in &declared {
             assert!(ROLE_TABLE.roles(rpc).is_some_and(|roles| !roles.is_empty()), "{rpc} has no roles");
         }
         assert!(ROLE_TABLE.rpcs().all(|rpc| declared.iter().any(|one| one == rpc)));
+    }
+
+    #[test]
+    fn only_storage_nodes_repair() {
+        let repair: Vec<_> = ROLE_TABLE.rpcs().filter(|rpc| rpc.contains("StorageRepair/")).collect();
+        assert_eq!(repair.len(), 6);
+        assert!(repair.iter().all(|rpc| ROLE_TABLE.roles(rpc) == Some(&[StorageNode][..])));
     }
 
     #[test]

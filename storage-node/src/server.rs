@@ -2,13 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use holdfast_model::{Clock, Random};
-use holdfast_runtime::{Admin, Background, Readiness, Shutdown, Step, grpc};
+use holdfast_model::{Clock, Random, Role};
+use holdfast_runtime::{
+    Admin, Background, Readiness, Shutdown, Step,
+    grpc::{self, TlsConnect},
+};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use crate::{
-    Error, Node, NodeSetup, ROLE_TABLE, StorageNodeOptions, disk::LocalDisk, peer_client::PeerClient, service,
+    Error, Executor, FenceRule, Node, NodeSetup, ROLE_TABLE, StorageNodeOptions, disk::LocalDisk,
+    peer_client::PeerClient, repair, service,
 };
 
 /// How often lapsed sessions and the free space are looked at.
@@ -79,8 +83,11 @@ async fn assemble(
     shutdown: Shutdown,
 ) -> Result<NodeHandle, Error> {
     let verifier = options.verifier()?;
-    let peers = Arc::new(PeerClient::new(options.tls.clone(), clock.clone(), random.clone(), loops.clone()));
-    let setup = NodeSetup { disk: Arc::new(LocalDisk), clock, random, peers };
+    let connect = Arc::new(TlsConnect { tls: options.tls.clone(), server_role: Role::StorageNode });
+    let peers = Arc::new(PeerClient::new(connect, clock.clone(), random.clone(), loops.clone()));
+    let disk = Arc::new(LocalDisk);
+    let (executor, fence_rule) = (Executor::Threads, FenceRule::Highest);
+    let setup = NodeSetup { disk, executor, fence_rule, clock, random, peers };
     let opened = options.clone();
     let node = tokio::task::spawn_blocking(move || Node::open(&opened, setup))
         .await
@@ -90,21 +97,31 @@ async fn assemble(
         Some(listen) => {
             let name = format!("storage-node-{}", options.node_id);
             let bound = Admin::serve(listen, &name, readiness(node.clone()), &loops, shutdown.clone()).await;
-            Some(bound.map_err(|error| Error::Grpc(error.into()))?)
+            Some(bound.map_err(cannot_listen("admin-listen"))?)
         }
         None => None,
     };
-    let routes = Routes::new(service::into_server(node.clone(), verifier, shutdown.clone()));
+    let routes = Routes::new(service::into_server(node.clone(), verifier, shutdown.clone()))
+        .add_service(repair::into_repair_server(node.clone()));
     let served =
         grpc::serve(&options.listen, &options.tls, &options.cluster, &ROLE_TABLE, routes, shutdown.clone());
-    let (address, server) = served.await.map_err(|error| Error::Grpc(error.into()))?;
+    let (address, server) = served.await.map_err(cannot_listen("listen"))?;
     let kept = node.clone();
     loops.spawn_loop("housekeeping", HOUSEKEEPING_EVERY, move || {
         let node = kept.clone();
         async move { node.housekeeping().await.map(|()| Step::Idle) }
     });
+    repair::spawn_loops(&node, &loops);
     tracing::info!(node = options.node_id, site = options.site, %address, "listening");
     Ok(NodeHandle { address, admin_address, node, server, loops, shutdown })
+}
+
+/// Names the option to change where an address is taken.
+fn cannot_listen(option: &'static str) -> impl FnOnce(grpc::GrpcError) -> Error {
+    move |error| match error {
+        grpc::GrpcError::AddressInUse { address } => Error::AddressInUse { option, address },
+        other => Error::Grpc(other.into()),
+    }
 }
 
 /// Runs a node until shutdown.

@@ -23,8 +23,8 @@ use crate::{
     Caller, Error, Node,
     peers::{Presence, ReplicaOutcome},
     pin::PinOutcome,
+    repair::RepairStatus,
     state::{Authority, PinSpace},
-    store::blocking,
 };
 
 /// The largest message: a record or a checkpoint of the largest size beside as many pins as one answer holds.
@@ -92,8 +92,10 @@ fn code_of(error: &Error) -> ErrorCode {
         Error::Signed(_) => ErrorCode::Forbidden,
         Error::ForeignData { .. }
         | Error::DataInUse(_)
+        | Error::AddressInUse { .. }
         | Error::Io { .. }
         | Error::Database(_)
+        | Error::IndexFailed
         | Error::DamagedState(_)
         | Error::Option { .. }
         | Error::Grpc(_) => ErrorCode::Internal,
@@ -113,7 +115,7 @@ impl Service {
         call: impl FnOnce(&Node) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         let node = self.node.clone();
-        Ok(blocking(move || call(&node)).await?)
+        Ok(self.node.executor.run(move || call(&node)).await?)
     }
 
     /// Works on a stream of put-like requests: in order, several at a time, bounded in bytes. When the node stops, what was
@@ -403,6 +405,7 @@ impl storage_node_server::StorageNode for Service {
             epoch: epoch.0,
             ingest_stopped: status.ingest_stopped,
             quarantined_records: status.quarantined_records,
+            repair: Some(wire_repair(&status.repair)),
         }))
     }
 
@@ -435,6 +438,21 @@ impl storage_node_server::StorageNode for Service {
     }
 }
 
+fn wire_repair(status: &RepairStatus) -> storage::RepairStatus {
+    storage::RepairStatus {
+        partitions_owned: status.partitions_owned,
+        records_below_policy: status.backlog.records,
+        records_at_one_copy: status.backlog.at_one_copy,
+        damaged_waiting: status.backlog.damaged,
+        oldest_age_ms: status.oldest_age_ms,
+        partitions_suspect: status.backlog.suspects,
+        repaired_records: status.repaired_records,
+        last_comparison_ms: status.last_comparison_ms,
+        last_scrub_ms: status.last_scrub_ms,
+        scrub_permille: status.scrub_permille,
+    }
+}
+
 fn chunk_ids(wire: &[Bytes]) -> Result<Vec<ChunkId>, Error> {
     wire.iter().map(|bytes| id("ids", bytes).map_err(Error::from)).collect()
 }
@@ -449,7 +467,7 @@ fn wire_presence(presence: Vec<Presence>) -> Vec<i32> {
     wire.map(i32::from).collect()
 }
 
-fn wire_outcomes(outcomes: Vec<ReplicaOutcome>) -> Vec<i32> {
+pub(crate) fn wire_outcomes(outcomes: Vec<ReplicaOutcome>) -> Vec<i32> {
     let wire = outcomes.into_iter().map(|outcome| match outcome {
         ReplicaOutcome::Stored => storage::PutOutcome::Stored,
         ReplicaOutcome::Exists => storage::PutOutcome::Exists,

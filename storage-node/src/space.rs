@@ -3,7 +3,7 @@
 //! Invariant: once ingest has stopped it starts again only when a later look finds room.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,6 +15,14 @@ use crate::{disk::Disk, metrics};
 /// The file system is looked at after so many stored bytes.
 const MEASURE_EVERY_BYTES: u64 = 64 << 20;
 
+/// The index is made durable only with this much room: once it has met a full disk, it is of no use until the next start.
+const CHECKPOINT_ROOM_BYTES: u64 = 64 << 20;
+
+/// Whether the index may be made durable. What is not is scanned at the next start.
+pub fn has_checkpoint_room(disk: &dyn Disk, data: &Path) -> bool {
+    disk.usage(data).is_ok_and(|usage| usage.available_bytes >= CHECKPOINT_ROOM_BYTES)
+}
+
 /// The room of one disk.
 pub struct Space {
     disk: Arc<dyn Disk>,
@@ -24,6 +32,8 @@ pub struct Space {
     used_bytes: AtomicU64,
     unmeasured_bytes: AtomicU64,
     file_system_full: AtomicBool,
+    /// What the log was told last.
+    told_stopped: AtomicBool,
 }
 
 impl Space {
@@ -37,6 +47,7 @@ impl Space {
             used_bytes: AtomicU64::new(0),
             unmeasured_bytes: AtomicU64::new(0),
             file_system_full: AtomicBool::new(false),
+            told_stopped: AtomicBool::new(false),
         }
     }
 
@@ -48,6 +59,7 @@ impl Space {
             self.unmeasured_bytes.store(0, Ordering::Relaxed);
             self.refresh();
         }
+        self.tell();
     }
 
     /// Bytes of records.
@@ -61,11 +73,15 @@ impl Space {
         self.disk.usage(&self.data).map_or(by_capacity, |usage| usage.available_bytes.min(by_capacity))
     }
 
+    /// Whether the index may be made durable now.
+    pub fn has_checkpoint_room(&self) -> bool {
+        has_checkpoint_room(&*self.disk, &self.data)
+    }
+
     /// The disk said that it is full.
     pub fn note_full(&self) {
-        if !self.file_system_full.swap(true, Ordering::Relaxed) {
-            tracing::warn!(data = %self.data.display(), "disk full: ingest stops until there is room");
-        }
+        self.file_system_full.store(true, Ordering::Relaxed);
+        self.tell();
     }
 
     /// Looks at the file system again.
@@ -73,13 +89,8 @@ impl Space {
         match self.disk.usage(&self.data) {
             Ok(usage) => {
                 let full = usage.used_percent() >= self.stop_percent;
-                if self.file_system_full.swap(full, Ordering::Relaxed) != full {
-                    tracing::warn!(
-                        full,
-                        used_percent = usage.used_percent(),
-                        "ingest stops or goes on: disk space"
-                    );
-                }
+                self.file_system_full.store(full, Ordering::Relaxed);
+                self.tell();
             }
             Err(error) => tracing::warn!(%error, "free space cannot be measured"),
         }
@@ -88,16 +99,28 @@ impl Space {
 
     /// Why nothing more is taken in, if so.
     pub fn stopped(&self) -> Option<String> {
+        if self.file_system_full.load(Ordering::Relaxed) {
+            let measured = self.disk.usage(&self.data).map_or(0, |usage| usage.used_percent());
+            let percent = measured.max(self.stop_percent);
+            return Some(format!("disk {percent}% full: add a disk or node, or drain"));
+        }
         let limit = u128::from(self.capacity_bytes) * u128::from(self.stop_percent) / 100;
-        let over_capacity = u128::from(self.used_bytes()) >= limit;
-        (over_capacity || self.file_system_full.load(Ordering::Relaxed)).then(|| {
-            format!("disk {}% full: add a disk or node, or drain", self.used_percent().max(self.stop_percent))
+        (u128::from(self.used_bytes()) >= limit).then(|| {
+            let percent = u128::from(self.used_bytes()) * 100 / u128::from(self.capacity_bytes.max(1));
+            format!("capacity {percent}% full: raise `capacity`, add a disk or node, or drain")
         })
     }
 
-    fn used_percent(&self) -> u64 {
-        let by_capacity = u128::from(self.used_bytes()) * 100 / u128::from(self.capacity_bytes.max(1));
-        let by_capacity = u64::try_from(by_capacity).unwrap_or(u64::MAX);
-        self.disk.usage(&self.data).map_or(by_capacity, |usage| usage.used_percent().max(by_capacity))
+    /// Tells the log once that ingest stops, and once that it goes on.
+    fn tell(&self) {
+        let reason = self.stopped();
+        if self.told_stopped.swap(reason.is_some(), Ordering::Relaxed) == reason.is_some() {
+            return;
+        }
+        let data = self.data.display();
+        match reason {
+            Some(reason) => tracing::error!(%data, reason, "ingest stops, reads and pins go on"),
+            None => tracing::info!(%data, "ingest goes on: there is room again"),
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! Invariant: no number in here ever goes down, and a pin that was stored is never replaced.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -16,11 +16,11 @@ use holdfast_model::{
 };
 use redb::{
     Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    TableDefinition, WriteTransaction,
+    TableDefinition, TableHandle as _, WriteTransaction,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Error, segment::DamagedRange};
+use crate::{Error, disk::Disk, segment::DamagedRange};
 
 const SPACE_BYTES: usize = 33;
 const AUTHORITY: TableDefinition<&str, &[u8]> = TableDefinition::new("authority-0");
@@ -114,7 +114,7 @@ pub struct Checkpoint {
 pub struct State {
     database: Database,
     authority: RwLock<Authority>,
-    fences: RwLock<HashMap<PinSpace, Fence>>,
+    fences: RwLock<BTreeMap<PinSpace, Fence>>,
     sessions: RwLock<BTreeMap<SessionId, Session>>,
     /// Serialises check-then-write; the database itself has one writer anyway.
     deciding: Mutex<()>,
@@ -122,11 +122,16 @@ pub struct State {
 
 impl State {
     /// Opens the file, or makes it. A damaged one is an error: nothing may be assumed about what it held.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let database = Database::create(path).map_err(|error| match error {
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
+        let database = disk.database(path, &Database::builder()).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => Error::DataInUse(path.to_owned()),
             other => Error::Io { action: "open", path: path.to_owned(), source: io::Error::other(other) },
         })?;
+        // A file that was just made is lost in a power loss, with all that is synced in it, until its name is durable too.
+        let folder = path.parent().unwrap_or(path);
+        disk.sync_dir(folder).map_err(Error::io("sync", folder))?;
+        // The process before this one may have ended over a failed sync.
+        disk.write_again(path).map_err(Error::io("write", path))?;
         let state = Self {
             database,
             authority: RwLock::default(),
@@ -134,19 +139,39 @@ impl State {
             sessions: RwLock::default(),
             deciding: Mutex::default(),
         };
-        state.commit(|write| {
-            write.open_table(AUTHORITY)?;
-            write.open_table(SESSIONS)?;
-            write.open_table(FENCES)?;
-            write.open_table(PINS)?;
-            write.open_table(CHECKPOINTS)?;
-            write.open_table(CHECKPOINT_BODIES)?;
-            write.open_table(CHECKPOINT_ROOTS)?;
-            write.open_table(DAMAGED)?;
-            Ok(())
-        })?;
+        // Only then: a full disk takes no write, and what is there can be read all the same.
+        if !state.has_its_tables()? {
+            state.commit(|write| {
+                write.open_table(AUTHORITY)?;
+                write.open_table(SESSIONS)?;
+                write.open_table(FENCES)?;
+                write.open_table(PINS)?;
+                write.open_table(CHECKPOINTS)?;
+                write.open_table(CHECKPOINT_BODIES)?;
+                write.open_table(CHECKPOINT_ROOTS)?;
+                write.open_table(DAMAGED)?;
+                Ok(())
+            })?;
+        }
         state.load()?;
         Ok(state)
+    }
+
+    fn has_its_tables(&self) -> Result<bool, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let tables = read.list_tables().map_err(Error::database)?;
+        let found: BTreeSet<String> = tables.map(|table| table.name().to_owned()).collect();
+        let wanted = [
+            AUTHORITY.name(),
+            SESSIONS.name(),
+            FENCES.name(),
+            PINS.name(),
+            CHECKPOINTS.name(),
+            CHECKPOINT_BODIES.name(),
+            CHECKPOINT_ROOTS.name(),
+            DAMAGED.name(),
+        ];
+        Ok(wanted.into_iter().all(|name| found.contains(name)))
     }
 
     fn load(&self) -> Result<(), Error> {
@@ -413,6 +438,9 @@ impl State {
 
     /// Remembers ranges that cannot be served; says how many were not known.
     pub fn add_damaged(&self, ranges: &[DamagedRange]) -> Result<u64, Error> {
+        if ranges.is_empty() {
+            return Ok(0);
+        }
         let before = self.n_damaged()?;
         self.commit(|write| {
             let mut table = write.open_table(DAMAGED)?;

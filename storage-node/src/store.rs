@@ -4,15 +4,11 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io::ErrorKind,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc,
     },
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -25,23 +21,30 @@ use crate::{
     Error,
     committer::{Committer, Unflushed, Work},
     disk::Disk,
+    executor::{Executor, Queue, Running},
     index::{ChunkIndex, IndexBatch, IndexEntry, KEY_BYTES, RedbIndex},
     metrics,
     ownership::DataFolder,
+    repair::{Entry, Protection, RepairQueue, Why},
     segment::{
         DamagedRange, Location, MarkFile, OpenSegment, Opened, Recovery, SegmentFile, SegmentIdentity,
-        SegmentReader, SegmentState, SegmentWriter, WriterSetup, find_segments, read_footer, recover,
-        walk_sealed,
+        SegmentReader, SegmentState, SegmentWriter, WriterSetup, find_segments, is_damage, read_footer,
+        recover, walk_sealed,
     },
-    space::Space,
+    space::{Space, has_checkpoint_room},
     state::State,
     touch::{TouchLog, find_logs, read_log},
 };
+
+mod repair;
 
 /// Bytes that wait for the committer or are being synced.
 const INGEST_BUFFER_BYTES: usize = 64 << 20;
 /// Index entries applied at once while rebuilding.
 const REBUILD_BATCH: usize = 50_000;
+
+/// The key in the index's progress under which it keeps which damage it was made with.
+const DAMAGE_KNOWN: &str = "damage";
 
 /// What became of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub enum PutOutcome {
 pub struct StoreOptions {
     /// The disk.
     pub disk: Arc<dyn Disk>,
+    /// Where the committer and reads run.
+    pub executor: Executor,
     /// Time, for group commit and checkpoints.
     pub clock: Arc<dyn Clock>,
     /// Names segments.
@@ -72,6 +77,8 @@ pub struct StoreOptions {
     pub capacity_bytes: u64,
     /// When ingest stops.
     pub stop_percent: u8,
+    /// Where damaged records wait for repair.
+    pub repair_queue: Arc<RepairQueue>,
 }
 
 /// The records of one disk.
@@ -81,29 +88,26 @@ pub struct Store {
     space: Arc<Space>,
     state: Arc<State>,
     /// `None` only while it is being dropped.
-    work: Option<mpsc::Sender<Work>>,
+    work: Option<Queue<Work>>,
     room: Arc<Semaphore>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    executor: Executor,
+    committer: Mutex<Option<Running>>,
     damaged: AtomicU64,
+    repair_queue: Arc<RepairQueue>,
 }
 
 impl Store {
     /// Opens the folder: recovers segments, brings the index up to date, starts the committer.
     pub(crate) fn open(folder: &DataFolder, state: Arc<State>, options: StoreOptions) -> Result<Self, Error> {
-        let index: Arc<dyn ChunkIndex> = Arc::new(RedbIndex::open(&folder.index)?);
+        let index: Arc<dyn ChunkIndex> = Arc::new(RedbIndex::open(options.disk.clone(), &folder.index)?);
         let disk = options.disk.clone();
         let found = Found::open(folder, &*disk)?;
         let new_damage = state.add_damaged(&found.damaged)?;
-        if new_damage > 0 {
-            metrics::quarantined(new_damage);
-            tracing::error!(
-                n_ranges = new_damage,
-                "damaged ranges found in segments: they are kept in quarantine/ and not served"
-            );
-        }
+        report_damage(new_damage, &found.damaged);
         let known = state.damaged()?;
-        let walked = bring_up_to_date(&*index, &found, (&*disk, folder), (&known, new_damage))?;
-        metrics::quarantined(state.add_damaged(&walked)?);
+        let walked = bring_up_to_date(&*index, &found, (&*disk, folder), &known, &options.repair_queue)?;
+        report_damage(state.add_damaged(&walked)?, &walked);
+        index.apply(&knows_damage(&state.damaged()?))?;
         let reader = Arc::new(SegmentReader::new(disk.clone()));
         let space = Arc::new(Space::new(
             disk.clone(),
@@ -127,20 +131,25 @@ impl Store {
         let committer = Committer {
             data: SegmentWriter::new(setup.clone(), SegmentClass::Data, data.take()),
             tree: SegmentWriter::new(setup.clone(), SegmentClass::Tree, tree.take()),
-            touches: TouchLog::new(disk, folder.touches.clone(), &find_logs(&folder.touches)?),
+            touches: TouchLog::new(
+                disk.clone(),
+                folder.touches.clone(),
+                &find_logs(&*disk, &folder.touches)?,
+            ),
             index: index.clone(),
             reader: reader.clone(),
             space: space.clone(),
             setup,
             clock: options.clock,
+            executor: options.executor.clone(),
             group_bytes: options.group_bytes,
             group_time: options.group_time,
             since_checkpoint: Unflushed::default(),
+            index_failed: false,
         };
-        let (work, queue) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("committer".to_owned())
-            .spawn(move || committer.run(&queue))
+        let (work, running) = options
+            .executor
+            .start("committer", |inbox| committer.run(inbox))
             .map_err(Error::io("start the committer of", &folder.segments))?;
         Ok(Self {
             index,
@@ -148,8 +157,10 @@ impl Store {
             space,
             room: Arc::new(Semaphore::new(INGEST_BUFFER_BYTES)),
             work: Some(work),
-            thread: Mutex::new(Some(thread)),
+            executor: options.executor,
+            committer: Mutex::new(Some(running)),
             damaged: AtomicU64::new(state.n_damaged()?),
+            repair_queue: options.repair_queue,
             state,
         })
     }
@@ -169,11 +180,11 @@ impl Store {
     /// Says which records are there. Those that are, are protected in that epoch before this returns.
     pub async fn have(self: &Arc<Self>, keys: Vec<RecordKey>, epoch: u64) -> Result<Vec<bool>, Error> {
         let store = self.clone();
-        let (keys, found) = blocking(move || {
+        let looked_up = self.executor.run(move || {
             let found = store.index.get_many(&keys)?;
             Ok((keys, found))
-        })
-        .await?;
+        });
+        let (keys, found) = looked_up.await?;
         let untouched: Vec<RecordKey> = keys
             .iter()
             .zip(&found)
@@ -200,7 +211,8 @@ impl Store {
     }
 
     fn send(&self, work: Work) -> Result<(), String> {
-        self.work.as_ref().and_then(|queue| queue.send(work).ok()).ok_or_else(|| STOPPED.to_owned())
+        let sent = self.work.as_ref().is_some_and(|queue| queue.send(work));
+        if sent { Ok(()) } else { Err(STOPPED.to_owned()) }
     }
 
     /// Reads records in order, up to about `budget` bytes but at least one key: what was read, and how many keys that was.
@@ -215,7 +227,7 @@ impl Store {
                 break;
             }
             let record = match entry {
-                Some(entry) => self.read_verified(key, &entry)?,
+                Some(entry) => self.read_verified(key, &entry)?.map(|record| record.encode()),
                 None => None,
             };
             bytes += len;
@@ -226,9 +238,9 @@ impl Store {
         Ok(out)
     }
 
-    fn read_verified(&self, key: &RecordKey, entry: &IndexEntry) -> Result<Option<Bytes>, Error> {
+    fn read_verified(&self, key: &RecordKey, entry: &IndexEntry) -> Result<Option<SealedRecord>, Error> {
         match self.reader.read(entry.location) {
-            Ok(record) if record.key() == *key => Ok(Some(record.encode())),
+            Ok(record) if record.key() == *key => Ok(Some(record)),
             Ok(_) => self.set_aside(key, entry, "another record stands in its place").map(|()| None),
             Err(error) if says_damage(&error) => {
                 self.set_aside(key, entry, &error.to_string()).map(|()| None)
@@ -237,19 +249,28 @@ impl Store {
         }
     }
 
-    /// A record that cannot be served: remembered, counted, and no longer known, so that a put brings it back.
+    /// A record that cannot be served: remembered, counted, and no longer known, so that repair or a put brings it back.
     fn set_aside(&self, key: &RecordKey, entry: &IndexEntry, reason: &str) -> Result<(), Error> {
         let Location { segment, offset, len } = entry.location;
         tracing::error!(
             segment = hex::encode(segment),
             offset,
             reason,
-            "stored record is damaged and not served"
+            "stored record is damaged and not served: other copies are read, and `holdfast verify --all` tells what has none"
         );
         let new = self.state.add_damaged(&[DamagedRange { segment, offset, len: u64::from(len) }])?;
         self.damaged.fetch_add(new, Ordering::Relaxed);
         metrics::quarantined(new);
-        self.index.apply(&IndexBatch { removals: vec![(*key, entry.location)], ..IndexBatch::default() })
+        let wanted = Entry::new(Why::Damaged, 1, Protection::from(entry));
+        self.repair_queue.add(&[(*key, wanted)])?;
+        let known = knows_damage(&self.state.damaged()?);
+        self.index.apply(&IndexBatch { removals: vec![(*key, entry.location)], ..known })
+    }
+
+    /// The last epoch in which a record was written or touched: sessions of that epoch rely on it.
+    pub fn protected_epoch(&self, key: &RecordKey) -> Result<Option<u64>, Error> {
+        let found = self.index.get_many(std::slice::from_ref(key))?;
+        Ok(found.into_iter().flatten().next().map(|entry| entry.touch_epoch.max(entry.write_epoch)))
     }
 
     /// How many records.
@@ -270,8 +291,8 @@ impl Store {
     /// Finishes what was sent, checkpoints the index and ends the committer.
     pub async fn close(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return Ok(()) };
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(committer) = committer else { return Ok(()) };
         if self.send(Work::Stop { reply }).is_ok()
             && let Ok(Err(reason)) = answer.await
         {
@@ -279,7 +300,7 @@ impl Store {
             tracing::warn!(reason, "index checkpoint failed");
         }
         self.room.close();
-        blocking(move || thread.join().map_err(|_| Error::Stopping)).await
+        committer.join().await
     }
 }
 
@@ -287,8 +308,8 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.work = None;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if committer.is_some_and(|committer| committer.join_now().is_err()) {
             tracing::error!("the committer ended by a panic");
         }
     }
@@ -300,19 +321,9 @@ const STOPPED: &str = "the storage node is stopping";
 fn says_damage(error: &Error) -> bool {
     match error {
         Error::BadBytes { .. } | Error::DamagedState(_) => true,
-        Error::Io { source, .. } => {
-            matches!(source.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof)
-                || source.raw_os_error() == Some(nix::libc::EIO)
-        }
+        Error::Io { source, .. } => is_damage(source),
         _ => false,
     }
-}
-
-/// Runs something that waits for the disk.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping)?
 }
 
 // === Opening ===
@@ -325,7 +336,7 @@ struct Found {
 impl Found {
     fn open(folder: &DataFolder, disk: &dyn Disk) -> Result<Self, Error> {
         let context = Recovery { disk, quarantine: &folder.quarantine };
-        let (names, lonely_marks) = find_segments(&folder.segments)?;
+        let (names, lonely_marks) = find_segments(disk, &folder.segments)?;
         let mut found = Self { segments: Vec::new(), damaged: Vec::new() };
         for name in names {
             let Some(opened) = recover(&context, name)? else { continue };
@@ -346,6 +357,37 @@ impl Found {
     }
 }
 
+/// What tells the index which damage it was made with. An index made with other damage may point at records that are not
+/// served, and would promise them.
+fn knows_damage(ranges: &[DamagedRange]) -> IndexBatch {
+    let known = (DAMAGE_KNOWN.to_owned(), fingerprint(ranges));
+    IndexBatch { progress: vec![known], ..IndexBatch::default() }
+}
+
+/// 0 for no damage.
+fn fingerprint(ranges: &[DamagedRange]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for DamagedRange { segment, offset, len } in ranges {
+        hasher.update(segment).update(&offset.to_le_bytes()).update(&len.to_le_bytes());
+    }
+    let first: [u8; 8] = hasher.finalize().as_bytes()[..8].try_into().expect("8 of 32 bytes");
+    if ranges.is_empty() { 0 } else { u64::from_le_bytes(first) }
+}
+
+/// Tells once what a start found damaged, and what follows from it.
+fn report_damage(new: u64, ranges: &[DamagedRange]) {
+    let Some(first) = ranges.first().filter(|_| new > 0) else { return };
+    metrics::quarantined(new);
+    tracing::error!(
+        n_ranges = new,
+        bytes = ranges.iter().map(|range| range.len).sum::<u64>(),
+        segment = hex::encode(first.segment),
+        offset = first.offset,
+        "damage found in segments: it is kept in quarantine/ and not served; other copies are read, and `holdfast verify --all` \
+         tells what has none"
+    );
+}
+
 /// A mark without a segment: left by an interrupted creation, or all that remains of a segment.
 fn lost_segment(disk: &dyn Disk, mark: &Path) -> Result<Option<DamagedRange>, Error> {
     let mut segment = [0; 16];
@@ -357,7 +399,7 @@ fn lost_segment(disk: &dyn Disk, mark: &Path) -> Result<Option<DamagedRange>, Er
     if durable > SUPERBLOCK_BYTES as u64 {
         return Ok(Some(DamagedRange { segment, offset: 0, len: durable }));
     }
-    fs::remove_file(mark).map_err(Error::io("remove", mark))?;
+    disk.remove(mark).map_err(Error::io("remove", mark))?;
     Ok(None)
 }
 
@@ -382,17 +424,25 @@ fn bring_up_to_date(
     index: &dyn ChunkIndex,
     found: &Found,
     (disk, folder): (&dyn Disk, &DataFolder),
-    (known_damage, new_damage): (&[DamagedRange], u64),
+    known_damage: &[DamagedRange],
+    repair_queue: &RepairQueue,
 ) -> Result<Vec<DamagedRange>, Error> {
     let context = Recovery { disk, quarantine: &folder.quarantine };
     let names: Vec<String> = found.segments.iter().map(|opened| opened.name.name()).collect();
-    let vanished = index.progress()?.keys().any(|file| file.ends_with(".seg") && !names.contains(file));
-    if vanished || new_damage > 0 {
+    let progress = index.progress()?;
+    let gone = progress.iter().filter(|(file, _)| !names.contains(file)).filter_map(|(file, end)| {
+        let segment = SegmentFile::parse(&folder.segments, file)?.id;
+        Some(DamagedRange { segment, offset: 0, len: *end })
+    });
+    let mut damaged: Vec<DamagedRange> = gone.collect();
+    let vanished = !damaged.is_empty();
+    // Also where the damage was found before a crash that took back what the index had learnt of it.
+    let new_damage = progress.get(DAMAGE_KNOWN).copied().unwrap_or(0) != fingerprint(known_damage);
+    if vanished || new_damage {
         tracing::warn!(vanished, new_damage, "index is rebuilt: what it was made from has changed");
         index.clear()?;
     }
     let progress = index.progress()?;
-    let mut damaged = Vec::new();
     for (opened, name) in found.segments.iter().zip(&names) {
         let from = progress.get(name).copied().unwrap_or(0);
         if from >= opened.end {
@@ -414,8 +464,11 @@ fn bring_up_to_date(
         feed(index, &opened.name, entries.into_iter().filter(|entry| entry.offset >= from), known_damage)?;
         index.apply(&IndexBatch { progress: vec![(name.clone(), opened.end)], ..IndexBatch::default() })?;
     }
-    replay_touches(index, &folder.touches, &progress)?;
-    index.checkpoint()?;
+    replay_touches(index, (disk, &folder.touches), &progress, repair_queue)?;
+    index.apply(&knows_damage(known_damage))?;
+    if has_checkpoint_room(disk, &folder.segments) {
+        index.checkpoint()?;
+    }
     Ok(damaged)
 }
 
@@ -448,14 +501,30 @@ fn feed(
     index.apply(&batch)
 }
 
+/// Records that a session was told are here, and that are not: they went with what was damaged, and come back with their touch.
+fn broken_promises(
+    index: &dyn ChunkIndex,
+    touches: &[(RecordKey, u64)],
+) -> Result<Vec<(RecordKey, Entry)>, Error> {
+    let keys: Vec<RecordKey> = touches.iter().map(|(key, _)| *key).collect();
+    let found = index.get_many(&keys)?;
+    let gone =
+        touches.iter().zip(found).filter(|(_, entry)| entry.is_none()).map(|((key, touch_epoch), _)| {
+            let protection = Protection { touch_epoch: *touch_epoch, ..Protection::default() };
+            (*key, Entry::new(Why::Damaged, 1, protection))
+        });
+    Ok(gone.collect())
+}
+
 fn replay_touches(
     index: &dyn ChunkIndex,
-    dir: &Path,
+    (disk, dir): (&dyn Disk, &Path),
     progress: &std::collections::BTreeMap<String, u64>,
+    repair_queue: &RepairQueue,
 ) -> Result<(), Error> {
-    for log in find_logs(dir)? {
+    for log in find_logs(disk, dir)? {
         let from = progress.get(&log.name).copied().unwrap_or(0);
-        let (touches, end, damaged) = read_log(&log, from)?;
+        let (touches, end, damaged) = read_log(disk, &log, from)?;
         if damaged {
             tracing::error!(
                 file = log.name,
@@ -464,6 +533,7 @@ fn replay_touches(
             );
         }
         for touches in touches.chunks(REBUILD_BATCH) {
+            repair_queue.add(&broken_promises(index, touches)?)?;
             index.apply(&IndexBatch { touches: touches.to_vec(), ..IndexBatch::default() })?;
         }
         index.apply(&IndexBatch { progress: vec![(log.name, end)], ..IndexBatch::default() })?;

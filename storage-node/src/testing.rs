@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,7 +22,8 @@ use holdfast_record::{Chunker, Codec, Pin, Placement, RecordKind, SealedHeader, 
 use holdfast_runtime::{ByteSize, SystemRandom, TelemetryOptions, TlsOptions};
 
 use crate::{
-    Caller, Error, GroupCommitOptions, Node, NodeSetup, PeerError, Peers, StorageNodeOptions,
+    Caller, Error, Executor, FenceRule, GroupCommitOptions, Node, NodeSetup, PeerError, Peers, RepairOptions,
+    StorageNodeOptions,
     disk::{Disk, DiskFile, DiskUsage, LocalDisk},
     peers::{PeerCall, Presence, ReplicaPut},
     pin::PinOutcome,
@@ -64,7 +65,7 @@ pub struct Faults {
     pub fail_segment_sync: AtomicBool,
     /// Syncs of pin segments fail.
     pub fail_pin_sync: AtomicBool,
-    /// Writes to segments find the disk full.
+    /// Writes to segments, and of damaged bytes aside, find the disk full.
     pub disk_full: AtomicBool,
     /// The file system says that it is this full.
     pub used_percent: AtomicU64,
@@ -74,6 +75,8 @@ pub struct Faults {
     pub segment_bytes: AtomicU64,
     /// The process has too many files open.
     pub no_files_left: AtomicBool,
+    /// The folder of the state was synced while the state was in it.
+    pub state_name_synced: AtomicBool,
 }
 
 pub struct FaultyDisk(pub Arc<Faults>);
@@ -83,13 +86,15 @@ struct FaultyFile {
     faults: Arc<Faults>,
     is_segment: bool,
     is_pins: bool,
+    is_aside: bool,
 }
 
 impl FaultyDisk {
     fn wrap(&self, path: &Path, inner: io::Result<Arc<dyn DiskFile>>) -> io::Result<Arc<dyn DiskFile>> {
         let is_pins = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"pin-"));
         let is_segment = !is_pins && path.extension().is_some_and(|extension| extension == "seg");
-        Ok(Arc::new(FaultyFile { inner: inner?, faults: self.0.clone(), is_segment, is_pins }))
+        let is_aside = path.extension().is_some_and(|extension| extension == "bad");
+        Ok(Arc::new(FaultyFile { inner: inner?, faults: self.0.clone(), is_segment, is_pins, is_aside }))
     }
 }
 
@@ -110,12 +115,43 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        if path.join("state.redb").exists() {
+            self.0.state_name_synced.store(true, Ordering::Relaxed);
+        }
         LocalDisk.sync_dir(path)
     }
 
     fn usage(&self, _path: &Path) -> io::Result<DiskUsage> {
         let used = self.0.used_percent.load(Ordering::Relaxed);
         Ok(DiskUsage { total_bytes: 100 << 30, available_bytes: (100 - used) << 30 })
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        LocalDisk.list(dir)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        LocalDisk.exists(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        LocalDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.remove(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.create_dir(path)
+    }
+
+    fn protect(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.protect(path)
+    }
+
+    fn database(&self, path: &Path, builder: &redb::Builder) -> Result<redb::Database, redb::DatabaseError> {
+        LocalDisk.database(path, builder)
     }
 }
 
@@ -125,7 +161,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_all_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
-        if self.is_segment && self.faults.disk_full.load(Ordering::Relaxed) {
+        if (self.is_segment || self.is_aside) && self.faults.disk_full.load(Ordering::Relaxed) {
             // Half of it arrives, as on a real disk.
             self.inner.write_all_at(&buffer[..buffer.len() / 2], offset)?;
             return Err(io::ErrorKind::StorageFull.into());
@@ -202,6 +238,7 @@ impl Rig {
             segment_target: ByteSize::mib(1),
             group_commit: GroupCommitOptions::default(),
             ingest_stop_percent: 90,
+            repair: RepairOptions::default(),
             telemetry: TelemetryOptions::default(),
         };
         let clock = Arc::new(TestClock { now_ms: AtomicU64::new(1_000_000), ticks: AtomicU64::new(0) });
@@ -220,11 +257,21 @@ impl Rig {
     }
 
     pub fn open_at(&self, options: &StorageNodeOptions) -> Result<Arc<Node>, Error> {
+        self.open_among(options, Arc::new(NoPeers))
+    }
+
+    pub fn open_among(
+        &self,
+        options: &StorageNodeOptions,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Arc<Node>, Error> {
         let setup = NodeSetup {
             disk: Arc::new(FaultyDisk(self.faults.clone())),
+            executor: Executor::Threads,
+            fence_rule: FenceRule::Highest,
             clock: self.clock.clone(),
             random: Arc::new(SystemRandom),
-            peers: Arc::new(NoPeers),
+            peers,
         };
         Node::open(options, setup).map(Arc::new)
     }

@@ -4,7 +4,6 @@
 //! only after the frame is synced; a file is removed only when its epoch is too old to protect anything.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -89,23 +88,22 @@ impl TouchLog {
         let path = self.dir.join(&name);
         let file = self.disk.create(&path).map_err(Error::io("create", &path))?;
         self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
-        remove_old(&self.dir, epoch)?;
+        remove_old(&*self.disk, &self.dir, epoch)?;
         Ok(OpenLog { epoch, name, file, end: 0 })
     }
 }
 
-fn remove_old(dir: &Path, epoch: u64) -> Result<(), Error> {
-    for log in find_logs(dir)?.into_iter().filter(|log| log.epoch + EPOCHS_KEPT < epoch) {
-        fs::remove_file(&log.path).map_err(Error::io("remove", &log.path))?;
+fn remove_old(disk: &dyn Disk, dir: &Path, epoch: u64) -> Result<(), Error> {
+    for log in find_logs(disk, dir)?.into_iter().filter(|log| log.epoch + EPOCHS_KEPT < epoch) {
+        disk.remove(&log.path).map_err(Error::io("remove", &log.path))?;
     }
     Ok(())
 }
 
 /// The log files in a folder, oldest first.
-pub fn find_logs(dir: &Path) -> Result<Vec<FoundLog>, Error> {
+pub fn find_logs(disk: &dyn Disk, dir: &Path) -> Result<Vec<FoundLog>, Error> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-        let path = entry.map_err(Error::io("list", dir))?.path();
+    for path in disk.list(dir).map_err(Error::io("list", dir))? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         let parts = name.strip_suffix(".touch").and_then(|stem| stem.split_once('-'));
         let numbers = parts.and_then(|(epoch, serial)| Some((epoch.parse().ok()?, serial.parse().ok()?)));
@@ -121,8 +119,8 @@ pub fn find_logs(dir: &Path) -> Result<Vec<FoundLog>, Error> {
 pub type Touches = Vec<(RecordKey, u64)>;
 
 /// Reads the touches behind an offset, and says up to where they are good. A bad frame ends the file: it was never synced, or is damaged.
-pub fn read_log(log: &FoundLog, from: u64) -> Result<(Touches, u64, bool), Error> {
-    let bytes = fs::read(&log.path).map_err(Error::io("read", &log.path))?;
+pub fn read_log(disk: &dyn Disk, log: &FoundLog, from: u64) -> Result<(Touches, u64, bool), Error> {
+    let bytes = disk.read(&log.path).map_err(Error::io("read", &log.path))?;
     let mut touches = Vec::new();
     let mut at = usize::try_from(from).unwrap_or(usize::MAX);
     while let Some((keys, epoch, len)) = bytes.get(at..).and_then(decode_frame) {
@@ -173,6 +171,8 @@ fn decode_frame(bytes: &[u8]) -> Option<(Vec<RecordKey>, u64, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -191,8 +191,8 @@ mod tests {
         let path = dir.path().join(&name);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
-        let found = find_logs(dir.path()).unwrap();
-        let (touches, end, damaged) = read_log(&found[0], 0).unwrap();
+        let found = find_logs(&LocalDisk, dir.path()).unwrap();
+        let (touches, end, damaged) = read_log(&LocalDisk, &found[0], 0).unwrap();
         assert_eq!((touches, end, damaged), (vec![(key(1), 5), (key(2), 5)], first_end, false));
         // The next start never appends to the torn file.
         let mut next = TouchLog::new(Arc::new(LocalDisk), dir.path().to_owned(), &found);
@@ -208,7 +208,8 @@ mod tests {
         let mut bytes = fs::read(dir.path().join(&name)).unwrap();
         bytes[20] ^= 1;
         fs::write(dir.path().join(&name), bytes).unwrap();
-        assert!(read_log(&find_logs(dir.path()).unwrap()[0], 0).unwrap().2);
+        let found = find_logs(&LocalDisk, dir.path()).unwrap();
+        assert!(read_log(&LocalDisk, &found[0], 0).unwrap().2);
     }
 
     #[test]
@@ -218,7 +219,8 @@ mod tests {
         for epoch in [1, 2, 9] {
             log.append(epoch, &[key(1)]).unwrap();
         }
-        assert_eq!(find_logs(dir.path()).unwrap().iter().map(|log| log.epoch).collect::<Vec<_>>(), vec![9]);
+        let found = find_logs(&LocalDisk, dir.path()).unwrap();
+        assert_eq!(found.iter().map(|log| log.epoch).collect::<Vec<_>>(), vec![9]);
     }
 
     proptest! {

@@ -10,13 +10,15 @@ use holdfast_model::{
 use holdfast_proto::{
     signed::{Signer, attach_token},
     status::ErrorCode,
-    storage::{self, PutOutcome, storage_node_client::StorageNodeClient},
+    storage::{
+        self, PutOutcome, storage_node_client::StorageNodeClient, storage_repair_client::StorageRepairClient,
+    },
 };
 use holdfast_record::{Chunker, Codec, Placement, RecordKind, SealedHeader, SealedRecord, hash_refs};
 use holdfast_runtime::{
     ByteSize, Channels, Pki, Shutdown, SystemClock, SystemRandom, TelemetryOptions, pki::issue_signing_key,
 };
-use holdfast_storage_node::{GroupCommitOptions, NodeHandle, StorageNodeOptions, start};
+use holdfast_storage_node::{GroupCommitOptions, NodeHandle, RepairOptions, StorageNodeOptions, start};
 use tonic::{Request, Status, transport::Channel};
 
 const TENANT: TenantId = TenantId([1; 16]);
@@ -69,6 +71,7 @@ impl Cluster {
             segment_target: ByteSize::mib(256),
             group_commit: GroupCommitOptions::default(),
             ingest_stop_percent: 90,
+            repair: RepairOptions::default(),
             telemetry: TelemetryOptions::default(),
         }
     }
@@ -94,6 +97,12 @@ impl Cluster {
         let address = self.nodes[at].0.addr().to_string();
         StorageNodeClient::new(Channels::connect(&address, &tls, Role::StorageNode).unwrap())
             .max_decoding_message_size(32 << 20)
+    }
+
+    fn repair_client(&self, at: usize, role: Role) -> StorageRepairClient<Channel> {
+        let tls = self.tls(role, "tester");
+        let address = self.nodes[at].0.addr().to_string();
+        StorageRepairClient::new(Channels::connect(&address, &tls, Role::StorageNode).unwrap())
     }
 
     fn request<T>(&self, tenant: TenantId, message: T) -> Request<T> {
@@ -272,6 +281,69 @@ async fn a_stopped_replica_does_not_hold_up_puts_and_is_used_again_when_it_is_ba
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_replica_missed_is_brought_to_it_over_the_wire() {
+    let mut cluster = Cluster::start().await;
+    let (node, shutdown) = cluster.nodes.pop().unwrap();
+    let address = node.addr().to_string();
+    shutdown.trigger();
+    node.join().await.unwrap();
+    let missed: Vec<_> = (0..30).map(|n| record(n, 20_000)).collect();
+    cluster.put(0, TENANT, vec![put_of(&missed)]).await.unwrap();
+    let status =
+        cluster.client(0, Role::Operator).status(storage::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.repair.unwrap().records_below_policy, 30);
+    let mut options = cluster.options(2, "b", &cluster.dir.path().join("signing/session-signing.pub"));
+    options.listen = address;
+    let shutdown = Shutdown::new();
+    let node = start(options, Arc::new(SystemClock), Arc::new(SystemRandom), shutdown.clone()).await.unwrap();
+    cluster.nodes.push((node, shutdown));
+    let back = async {
+        loop {
+            let request = storage::StatusRequest {};
+            let mut at = [0, 1].map(|at| cluster.client(at, Role::Operator));
+            let first = at[0].status(request).await.unwrap().into_inner();
+            let second = at[1].status(request).await.unwrap().into_inner();
+            let repair = first.repair.unwrap();
+            if (second.records, repair.records_below_policy, repair.oldest_age_ms) == (30, 0, 0) {
+                assert_eq!(repair.partitions_owned, 4_096);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), back).await.unwrap();
+    // Every call of repair over gRPC, and only for storage nodes.
+    let key = [&TENANT.0[..], &missed[0].header.id.0[..]].concat();
+    let fetch = || storage::FetchRequest { keys: vec![key.clone().into()] };
+    let mut nodes = cluster.repair_client(1, Role::StorageNode);
+    let copies = nodes.fetch(fetch()).await.unwrap().into_inner().copies;
+    let copy = SealedRecord::decode(copies[0].record.clone()).unwrap();
+    assert_eq!(
+        (copy.header, copy.ciphertext, copies[0].touch_epoch),
+        (missed[0].header.clone(), missed[0].ciphertext.clone(), 5)
+    );
+    let digests = storage::DigestsRequest { partitions: vec![0, 4_095] };
+    assert_eq!(
+        nodes.digests(digests.clone()).await.unwrap().into_inner(),
+        cluster.repair_client(0, Role::StorageNode).digests(digests.clone()).await.unwrap().into_inner()
+    );
+    for role in [Role::Worker, Role::Coordinator, Role::Operator] {
+        let mut others = cluster.repair_client(1, role);
+        assert_eq!(ErrorCode::of(&others.fetch(fetch()).await.unwrap_err()), ErrorCode::Forbidden);
+        assert_eq!(
+            ErrorCode::of(&others.mend(storage::MendRequest { copies: copies.clone() }).await.unwrap_err()),
+            ErrorCode::Forbidden
+        );
+    }
+    // Nonsense is refused, not believed.
+    let wrong = storage::DigestsRequest { partitions: vec![4_096] };
+    assert_eq!(ErrorCode::of(&nodes.digests(wrong).await.unwrap_err()), ErrorCode::BadRequest);
+    let wrong = storage::HoldsRequest { keys: vec![vec![1; 47].into()] };
+    assert_eq!(ErrorCode::of(&nodes.holds(wrong).await.unwrap_err()), ErrorCode::BadRequest);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_an_error_that_names_it() {
     let cluster = Cluster::start().await;
     let taken = cluster.nodes[0].0.addr().to_string();
@@ -279,7 +351,8 @@ async fn a_taken_port_is_an_error_that_names_it() {
     options.listen = taken.clone();
     let failed = start(options.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), Shutdown::new()).await;
     let error = failed.err().unwrap();
-    assert!(std::error::Error::source(&error).unwrap().to_string().contains(&taken));
+    let text = error.to_string();
+    assert!(text.contains(&taken) && text.contains("`listen`"), "{text}");
     // The folder is free again.
     options.listen = "127.0.0.1:0".to_owned();
     let shutdown = Shutdown::new();

@@ -155,7 +155,7 @@ async fn a_record_in_one_site_is_not_durable_and_the_error_names_the_other() {
     cluster.nodes[1].set(|faults| faults.fails_puts = true);
     let error = session.put(records(0..5, 100)).await.unwrap_err();
     let StoreError::Unavailable { reason } = error else { panic!("{error:?}") };
-    assert!(reason.contains("site b does not answer: node-2 (the replica did not"), "{reason}");
+    assert!(reason.contains("not stored in site b: node-2 (the replica did not"), "{reason}");
     assert!(!reason.contains("site a"), "{reason}");
 }
 

@@ -1,7 +1,7 @@
 //! The reference model of the index: what every other one must behave like.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,7 +18,7 @@ pub struct MemoryIndex {
 
 #[derive(Default)]
 struct Tables {
-    entries: HashMap<RecordKey, IndexEntry>,
+    entries: BTreeMap<RecordKey, IndexEntry>,
     progress: BTreeMap<String, u64>,
 }
 
@@ -65,6 +65,16 @@ impl ChunkIndex for MemoryIndex {
     fn clear(&self) -> Result<(), Error> {
         *self.tables() = Tables::default();
         Ok(())
+    }
+
+    fn range(
+        &self,
+        from: &RecordKey,
+        to: &RecordKey,
+        n: usize,
+    ) -> Result<Vec<(RecordKey, IndexEntry)>, Error> {
+        let tables = self.tables();
+        Ok(tables.entries.range(*from..=*to).take(n).map(|(key, entry)| (*key, *entry)).collect())
     }
 
     fn len(&self) -> Result<u64, Error> {

@@ -7,7 +7,7 @@ mod redb_index;
 
 use std::collections::BTreeMap;
 
-use holdfast_model::{Millis, RecordKey};
+use holdfast_model::{ChunkId, Millis, RecordKey, TenantId};
 
 use crate::{
     Error,
@@ -60,6 +60,13 @@ pub trait ChunkIndex: Send + Sync + 'static {
     fn progress(&self) -> Result<BTreeMap<String, u64>, Error>;
     /// Forgets everything, to be rebuilt.
     fn clear(&self) -> Result<(), Error>;
+    /// The first `n` entries from one key up to another, both included, in the order of their keys.
+    fn range(
+        &self,
+        from: &RecordKey,
+        to: &RecordKey,
+        n: usize,
+    ) -> Result<Vec<(RecordKey, IndexEntry)>, Error>;
     /// How many records.
     fn len(&self) -> Result<u64, Error>;
     /// Whether there are none.
@@ -117,11 +124,20 @@ pub(crate) fn encode_key(key: &RecordKey) -> [u8; KEY_BYTES] {
     out
 }
 
+pub(crate) fn decode_key(bytes: &[u8; KEY_BYTES]) -> RecordKey {
+    let (tenant, id) = bytes.split_at(16);
+    RecordKey {
+        tenant: TenantId(tenant.try_into().expect("16 bytes")),
+        id: ChunkId(id.try_into().expect("32 bytes")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use holdfast_model::{ChunkId, TenantId};
+    use std::sync::Arc;
 
     use super::*;
+    use crate::disk::LocalDisk;
 
     fn key(n: u8) -> RecordKey {
         RecordKey { tenant: TenantId([1; 16]), id: ChunkId([n; 32]) }
@@ -155,6 +171,22 @@ mod tests {
         let moved = index.get_many(&[key(1)]).unwrap()[0].unwrap();
         assert_eq!((moved.location.offset, moved.write_epoch, moved.touch_epoch), (64, 5, 6));
 
+        index.apply(&IndexBatch { inserts: vec![(key(4), entry(80, 5))], ..Default::default() }).unwrap();
+        let page = |from, to, n| -> Vec<_> {
+            index
+                .range(&key(from), &key(to), n)
+                .unwrap()
+                .into_iter()
+                .map(|(key, entry)| (key, entry.location.offset))
+                .collect()
+        };
+        assert_eq!(page(1, 3, 9), vec![(key(1), 64), (key(2), 16)]);
+        assert_eq!(page(2, 9, 1), vec![(key(2), 16)]);
+        assert_eq!((page(3, 4, 9), page(5, 9, 9)), (vec![(key(4), 80)], vec![]));
+        index
+            .apply(&IndexBatch { removals: vec![(key(4), entry(80, 5).location)], ..Default::default() })
+            .unwrap();
+
         let stale = vec![(key(1), entry(8, 5).location), (key(2), entry(16, 5).location)];
         index.apply(&IndexBatch { removals: stale, ..Default::default() }).unwrap();
         assert_eq!(index.get_many(&[key(1), key(2)]).unwrap(), vec![Some(moved), None]);
@@ -167,7 +199,7 @@ mod tests {
     fn both_indexes_behave_alike() {
         behaves_like_an_index(&MemoryIndex::default());
         let dir = tempfile::tempdir().unwrap();
-        behaves_like_an_index(&RedbIndex::open(&dir.path().join("index.redb")).unwrap());
+        behaves_like_an_index(&RedbIndex::open(Arc::new(LocalDisk), &dir.path().join("index.redb")).unwrap());
     }
 
     #[test]
@@ -175,7 +207,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index.redb");
         std::fs::write(&path, vec![0x5a; 10_000]).unwrap();
-        let index = RedbIndex::open(&path).unwrap();
+        let index = RedbIndex::open(Arc::new(LocalDisk), &path).unwrap();
         assert!(index.is_empty().unwrap());
         assert!(dir.path().join("index.redb.damaged").exists());
     }

@@ -14,6 +14,7 @@ use holdfast_record::SegmentClass;
 
 pub use mark::MarkFile;
 pub use reader::SegmentReader;
+pub(crate) use reader::is_damage;
 pub(crate) use recovery::walk_sealed;
 pub use recovery::{DamagedRange, Opened, Recovery, SegmentState, find_segments, read_footer, recover};
 pub(crate) use writer::is_full;

@@ -3,15 +3,21 @@
 //! Invariant: bytes that do not verify are never returned.
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
-use holdfast_record::{MAX_RECORD_BYTES, SealedRecord};
+use holdfast_record::{
+    HEADER_PEEK_BYTES, MAX_RECORD_BYTES, RECORD_ALIGN, SUPERBLOCK_BYTES, SealedRecord, scan_len,
+};
 
-use super::{Location, SegmentFile, SegmentId};
+use super::{
+    DamagedRange, Location, SegmentFile, SegmentId,
+    recovery::{next_valid, read_footer, read_trailer, superblock_is_good},
+};
 use crate::{
     Error,
     disk::{Disk, DiskFile},
@@ -28,8 +34,8 @@ pub struct SegmentReader {
 
 #[derive(Default)]
 struct Files {
-    paths: HashMap<SegmentId, PathBuf>,
-    open: HashMap<SegmentId, Arc<dyn DiskFile>>,
+    paths: BTreeMap<SegmentId, PathBuf>,
+    open: BTreeMap<SegmentId, Arc<dyn DiskFile>>,
 }
 
 impl SegmentReader {
@@ -63,6 +69,58 @@ impl SegmentReader {
         })
     }
 
+    /// Checks the records from an offset up to `end`, about `budget` bytes of them: says where to go on, and what is damaged.
+    pub fn check(
+        &self,
+        segment: SegmentId,
+        (from, end): (u64, u64),
+        budget: u64,
+    ) -> Result<(u64, Vec<DamagedRange>), Error> {
+        let (file, path) = self.file(segment)?;
+        let (mut at, mut damaged) = (from, Vec::new());
+        while at < end && at - from < budget {
+            let len = valid_len(&*file, segment, at, end).map_err(Error::io("read", &path))?;
+            let next = match len {
+                Some(len) => at + len,
+                None => {
+                    let next = next_valid(&*file, segment, at + RECORD_ALIGN as u64, end).unwrap_or(end);
+                    damaged.push(DamagedRange { segment, offset: at, len: next - at });
+                    next
+                }
+            };
+            at = next;
+        }
+        Ok((at, damaged))
+    }
+
+    /// Checks what stands around the records of a segment: its superblock, and its footer once it is sealed. Says which is
+    /// damaged, and where.
+    pub fn check_frame(&self, segment: SegmentId) -> Result<Vec<(&'static str, DamagedRange)>, Error> {
+        let (file, path) = match self.file(segment) {
+            // Then all of its records are damaged, which says more.
+            Err(Error::Io { source, .. }) if is_damage(&source) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut damaged = Vec::new();
+        if !superblock_is_good(&*file, segment) {
+            let len = SUPERBLOCK_BYTES as u64;
+            damaged.push(("superblock", DamagedRange { segment, offset: 0, len }));
+        }
+        let dir = path.parent().unwrap_or_else(|| Path::new(""));
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(name) = SegmentFile::parse(dir, name) else { return Ok(damaged) };
+        let mark = name.mark_path();
+        if !self.disk.exists(&mark).map_err(Error::io("look for", &mark))? {
+            let len = file.size().map_err(Error::io("measure", &path))?;
+            let trailer = read_trailer(&*file, len);
+            if trailer.is_none_or(|trailer| read_footer(&*self.disk, &name, trailer).is_err()) {
+                let offset = trailer.map_or(len, |trailer| trailer.footer_offset);
+                damaged.push(("footer", DamagedRange { segment, offset, len: len - offset }));
+            }
+        }
+        Ok(damaged)
+    }
+
     fn file(&self, segment: SegmentId) -> Result<(Arc<dyn DiskFile>, PathBuf), Error> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let path = files.paths.get(&segment).cloned().ok_or(Error::DamagedState("index entry"))?;
@@ -84,6 +142,31 @@ pub(super) enum ReadProblem {
     Io(std::io::Error),
     /// The bytes are wrong.
     Bad(holdfast_record::Error),
+}
+
+/// Whether a failed read tells something about what is stored. Too many open files, or no memory, does not.
+pub(crate) fn is_damage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof)
+        || error.raw_os_error() == Some(nix::libc::EIO)
+}
+
+/// The length of the record at a place, if it verifies.
+fn valid_len(file: &dyn DiskFile, segment: SegmentId, offset: u64, end: u64) -> std::io::Result<Option<u64>> {
+    let mut head = [0; HEADER_PEEK_BYTES];
+    match file.read_exact_at(&mut head, offset) {
+        Err(error) if is_damage(&error) => return Ok(None),
+        other => other?,
+    }
+    let Ok(peek) = scan_len(&head) else { return Ok(None) };
+    let Ok(len) = u32::try_from(peek.total_len) else { return Ok(None) };
+    if offset + u64::from(len) > end {
+        return Ok(None);
+    }
+    match read_record(file, Location { segment, offset, len }) {
+        Ok(_) => Ok(Some(u64::from(len))),
+        Err(ReadProblem::Io(error)) if !is_damage(&error) => Err(error),
+        Err(ReadProblem::Io(_) | ReadProblem::Bad(_)) => Ok(None),
+    }
 }
 
 /// Reads and verifies the record at a place.

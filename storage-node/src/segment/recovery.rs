@@ -5,7 +5,6 @@
 //! other bad record is damage: reported, copied aside, skipped, and never cut off. A damaged segment is not written to again.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,7 +17,7 @@ use holdfast_record::{
 use super::{
     Location, MarkFile, SegmentFile, SegmentId,
     reader::{ReadProblem, read_record},
-    writer::OpenSegment,
+    writer::{OpenSegment, is_full},
 };
 use crate::{
     Error,
@@ -78,10 +77,9 @@ pub struct Recovery<'a> {
 }
 
 /// The segments in a folder, and the marks whose segment is missing.
-pub fn find_segments(dir: &Path) -> Result<(Vec<SegmentFile>, Vec<PathBuf>), Error> {
+pub fn find_segments(disk: &dyn Disk, dir: &Path) -> Result<(Vec<SegmentFile>, Vec<PathBuf>), Error> {
     let (mut segments, mut marks) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-        let path = entry.map_err(Error::io("list", dir))?.path();
+    for path in disk.list(dir).map_err(Error::io("list", dir))? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(segment) = SegmentFile::parse(dir, name) {
             segments.push(segment);
@@ -97,7 +95,7 @@ pub fn find_segments(dir: &Path) -> Result<(Vec<SegmentFile>, Vec<PathBuf>), Err
 /// Opens one segment. `None`: it was being created when the node stopped, held nothing, and was removed.
 pub fn recover(context: &Recovery<'_>, name: SegmentFile) -> Result<Option<Opened>, Error> {
     let path = name.path();
-    let has_mark = name.mark_path().exists();
+    let has_mark = context.disk.exists(&name.mark_path()).map_err(Error::io("look for", name.mark_path()))?;
     let file = if has_mark { context.disk.open(&path) } else { context.disk.open_read(&path) };
     let file = file.map_err(Error::io("open", &path))?;
     let len = file.size().map_err(Error::io("measure", &path))?;
@@ -125,8 +123,8 @@ pub fn recover(context: &Recovery<'_>, name: SegmentFile) -> Result<Option<Opene
     }
     let mark = MarkFile::open(context.disk, &name.mark_path(), name.id, FIRST)?;
     if mark.durable() <= FIRST && !superblock_is_good(&*file, name.id) {
-        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        fs::remove_file(name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
+        context.disk.remove(&path).map_err(Error::io("remove", &path))?;
+        context.disk.remove(&name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
         return Ok(None);
     }
     recover_open(context, name, file, mark).map(Some)
@@ -150,7 +148,7 @@ fn finish_seal(
     let len = file.size().map_err(Error::io("measure", &path))?;
     write_again(file, mark.durable().max(FIRST)..len).map_err(Error::io("write", &path))?;
     file.sync().map_err(Error::io("sync", &path))?;
-    fs::remove_file(name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
+    context.disk.remove(&name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
     context.disk.sync_dir(name.dir()).map_err(Error::io("sync", name.dir()))?;
     Ok(true)
 }
@@ -216,7 +214,15 @@ impl Recovery<'_> {
                 tracing::warn!(path = %path.display(), %error, "damaged bytes cannot be read and are not kept aside");
                 continue;
             }
-            fs::write(&path, &bytes).map_err(Error::io("write", &path))?;
+            match self.disk.write(&path, &bytes) {
+                // A full disk must not keep the node from serving what it has.
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(path = %path.display(), %error, "damaged bytes are not kept aside: make room on the disk");
+                    self.disk.remove(&path).map_err(Error::io("remove", &path))?;
+                    continue;
+                }
+                written => written.map_err(Error::io("write", &path))?,
+            }
             self.disk.sync_dir(self.quarantine).map_err(Error::io("sync", self.quarantine))?;
         }
         Ok(())
@@ -305,7 +311,7 @@ fn valid_at(file: &dyn DiskFile, segment: SegmentId, offset: u64, len: u64) -> O
     }
 }
 
-fn next_valid(file: &dyn DiskFile, segment: SegmentId, from: u64, len: u64) -> Option<u64> {
+pub(super) fn next_valid(file: &dyn DiskFile, segment: SegmentId, from: u64, len: u64) -> Option<u64> {
     let mut start = from;
     while start < len {
         let mut want = (SEARCH_WINDOW as u64).min(len - start);
@@ -363,7 +369,7 @@ fn hash(file: &dyn DiskFile, entries: &[FooterEntry]) -> std::io::Result<blake3:
     Ok(hasher)
 }
 
-fn read_trailer(file: &dyn DiskFile, len: u64) -> Option<Trailer> {
+pub(super) fn read_trailer(file: &dyn DiskFile, len: u64) -> Option<Trailer> {
     let at = len.checked_sub(TRAILER_BYTES as u64)?;
     let mut bytes = [0; TRAILER_BYTES];
     file.read_exact_at(&mut bytes, at).ok()?;
@@ -373,7 +379,7 @@ fn read_trailer(file: &dyn DiskFile, len: u64) -> Option<Trailer> {
     fits.then_some(trailer)
 }
 
-fn superblock_is_good(file: &dyn DiskFile, segment: SegmentId) -> bool {
+pub(super) fn superblock_is_good(file: &dyn DiskFile, segment: SegmentId) -> bool {
     let mut bytes = [0; SUPERBLOCK_BYTES];
     file.read_exact_at(&mut bytes, 0).is_ok()
         && Superblock::decode(&bytes).is_ok_and(|superblock| superblock.segment == segment)

@@ -97,8 +97,8 @@ impl SegmentWriter {
             let created = create(&self.setup, name.clone());
             if created.is_err() {
                 // It holds nothing; what cannot be removed now is removed at the next start.
-                let _ = std::fs::remove_file(name.path());
-                let _ = std::fs::remove_file(name.mark_path());
+                let _ = self.setup.disk.remove(&name.path());
+                let _ = self.setup.disk.remove(&name.mark_path());
             }
             self.open = Some(created?);
         }
@@ -117,6 +117,8 @@ impl SegmentWriter {
         if open.end == open.mark.durable() {
             return Ok(());
         }
+        // A disk that has no room for what was staged has failed no sync: the segment goes on.
+        open.flush().map_err(Error::io("append to", open.name.path()))?;
         open.sync().map_err(Error::io("sync", open.name.path()))
     }
 
@@ -219,6 +221,9 @@ impl OpenSegment {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
         self.file.write_all_at(&self.staged, self.end - self.staged.len() as u64)?;
         self.staged.clear();
         Ok(())
@@ -250,10 +255,8 @@ impl OpenSegment {
         self.file.write_all_at(&trailer, self.end + footer.len() as u64)?;
         self.file.sync()?;
         disk.sync_dir(self.name.dir())?;
-        std::fs::remove_file(self.name.mark_path())?;
+        disk.remove(&self.name.mark_path())?;
         disk.sync_dir(self.name.dir())?;
-        let mut permissions = std::fs::metadata(self.name.path())?.permissions();
-        permissions.set_readonly(true);
-        std::fs::set_permissions(self.name.path(), permissions)
+        disk.protect(&self.name.path())
     }
 }
