@@ -129,6 +129,9 @@ pub enum JobError {
 /// A deferred job is not started again before this.
 const DEFER_LEAST: Duration = Duration::from_secs(5);
 
+/// And not before this when storage is away or full.
+const DEFER_FOR_STORAGE: Duration = Duration::from_secs(30);
+
 /// How a job is given back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
@@ -155,11 +158,15 @@ impl JobError {
             Self::Repository(holdfast_repository::Error::Store(StoreError::Fenced)) => None,
             Self::ShuttingDown => release(ReleaseReason::Deferred, "shutdown", self.to_string()),
             Self::Graph(error) => Some(release_graph(error)),
-            Self::Store(StoreError::Full) => release(
-                ReleaseReason::Retry,
-                "storage-full",
-                "the storage is full: add space or a node".to_owned(),
-            ),
+            Self::Store(error) | Self::Repository(holdfast_repository::Error::Store(error))
+                if error.is_retryable() =>
+            {
+                // Storage that is away or full is not the job's failure: it waits as long as it takes.
+                let code = if *error == StoreError::Full { "storage-full" } else { "storage-unavailable" };
+                let message = self.to_string();
+                let (reason, code) = (ReleaseReason::Deferred, code.to_owned());
+                Some(Release { reason, delay: DEFER_FOR_STORAGE, code, message })
+            }
             Self::NoSuchPath { .. } => release(
                 ReleaseReason::Permanent,
                 "no-such-path",
@@ -220,6 +227,21 @@ mod tests {
             GraphError::Throttled { retry_after: Duration::from_secs(90), code: None, request_id: None };
         let release = JobError::from(error).release().unwrap();
         assert_eq!((release.reason, release.delay), (ReleaseReason::Deferred, Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_job_waits_for_storage_that_is_away_or_full_without_spending_attempts() {
+        let away = StoreError::Unavailable { reason: "not stored in site b: node-2".into() };
+        for error in [
+            JobError::from(away.clone()),
+            JobError::from(StoreError::Full),
+            holdfast_repository::Error::Store(away).into(),
+        ] {
+            let release = error.release().unwrap();
+            assert_eq!((release.reason, release.delay), (ReleaseReason::Deferred, DEFER_FOR_STORAGE));
+        }
+        let release = JobError::from(StoreError::SessionLost).release().unwrap();
+        assert_eq!(release.reason, ReleaseReason::Retry);
     }
 
     #[test]

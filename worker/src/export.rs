@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    io::SeekFrom,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -18,7 +19,7 @@ use holdfast_repository::{ChunkStore, ItemEntry, JobKeys, SnapshotReader};
 use serde::Deserialize;
 use tokio::{
     fs::File,
-    io::{AsyncWriteExt as _, BufWriter},
+    io::{AsyncSeekExt as _, AsyncWriteExt as _, BufWriter},
 };
 
 use crate::{
@@ -120,9 +121,7 @@ impl Exporter<'_> {
                 account.bytes_read += bytes;
             }
             // Damage of one item must not keep the others from being saved.
-            Err(JobError::Repository(error))
-                if !error.is_retryable() && self.job.format == ExportFormat::Eml =>
-            {
+            Err(JobError::Repository(error)) if !error.is_retryable() => {
                 tracing::warn!(%error, "item cannot be read");
                 account.failed_permanent += 1;
                 self.done.failed.push(FailedMessage::ours(id, path, "unreadable", false));
@@ -169,18 +168,15 @@ impl Exporter<'_> {
         let envelope: Envelope = serde_json::from_slice(&meta).unwrap_or_default();
         let Some(mbox) = &mut self.mbox else { return Ok(0) };
         let failed = cannot_write(&mbox.temporary);
-        mbox.file.write_all(separator(&envelope, entry.sort).as_bytes()).await.map_err(&failed)?;
-        let mut quoter = MboxQuoter::default();
-        let mut bytes = 0;
-        if let Some(mime) = self.reader.content(entry).await?.first() {
-            let mut pieces = self.reader.read(mime);
-            while let Some(piece) = pieces.try_next().await? {
-                bytes += piece.len() as u64;
-                mbox.file.write_all(&quoter.push(&piece)).await.map_err(&failed)?;
-            }
+        let start = mbox.file.stream_position().await.map_err(&failed)?;
+        let written = append(self.reader, entry, &separator(&envelope, entry.sort), mbox).await;
+        if written.is_err() {
+            // Half a message would look whole to the readers of the file.
+            mbox.file.flush().await.map_err(&failed)?;
+            mbox.file.get_mut().set_len(start).await.map_err(&failed)?;
+            mbox.file.seek(SeekFrom::Start(start)).await.map_err(&failed)?;
         }
-        mbox.file.write_all(&quoter.finish()).await.map_err(&failed)?;
-        Ok(bytes)
+        written
     }
 
     async fn close_mbox(&mut self) -> Result<(), JobError> {
@@ -191,7 +187,29 @@ impl Exporter<'_> {
     }
 }
 
-fn cannot_write(path: &Path) -> impl Fn(std::io::Error) -> JobError {
+/// Appends one message; says how many bytes its MIME has.
+async fn append(
+    reader: &SnapshotReader,
+    entry: &ItemEntry,
+    separator: &str,
+    mbox: &mut OpenMbox,
+) -> Result<u64, JobError> {
+    let failed = cannot_write(&mbox.temporary);
+    mbox.file.write_all(separator.as_bytes()).await.map_err(&failed)?;
+    let mut quoter = MboxQuoter::default();
+    let mut bytes = 0;
+    if let Some(mime) = reader.content(entry).await?.first() {
+        let mut pieces = reader.read(mime);
+        while let Some(piece) = pieces.try_next().await? {
+            bytes += piece.len() as u64;
+            mbox.file.write_all(&quoter.push(&piece)).await.map_err(&failed)?;
+        }
+    }
+    mbox.file.write_all(&quoter.finish()).await.map_err(&failed)?;
+    Ok(bytes)
+}
+
+fn cannot_write(path: &Path) -> impl Fn(std::io::Error) -> JobError + use<> {
     let path = path.to_owned();
     move |source| JobError::File { path: path.clone(), source }
 }

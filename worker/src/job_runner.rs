@@ -36,6 +36,8 @@ use crate::{
 const HEARTBEATS_PER_LEASE: u32 = 3;
 /// The shortest pause between heartbeats, whatever lease is offered.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
+/// While Microsoft refuses the Graph token, the next one is asked for so often.
+const REJECTION_REPEAT: Duration = Duration::from_secs(1);
 /// Failed items in one report; the snapshot itself lists all of them.
 const MAX_REPORTED: usize = 10_000;
 
@@ -140,7 +142,8 @@ impl JobRunner {
                 metrics::account(kind, &account);
                 metrics::job_ended(kind, "done");
                 tracing::info!(
-                    %kind, listed = account.listed, stored = account.stored, unchanged = account.unchanged,
+                    %kind, listed = account.listed, stored = account.stored, incomplete = account.incomplete,
+                    unchanged = account.unchanged,
                     failed = account.failed_retryable + account.failed_permanent, requests = account.requests, "job done"
                 );
             }
@@ -267,17 +270,25 @@ fn finish_request(lease: &HeldLease, done: &Restored) -> FinishJobRequest {
     }
 }
 
-/// Keeps the lease until it is aborted, or the job is taken away.
+/// Keeps the lease until it is aborted, or the job is taken away. A refused Graph token is told at once.
 async fn heartbeats(coordinator: CoordinatorClient, running: Arc<Running>) {
     let lease = &running.lease;
     loop {
         let every = (lease.duration() / HEARTBEATS_PER_LEASE).max(HEARTBEAT_MIN);
-        tokio::time::sleep(every).await;
+        match lease.rejected_token() {
+            // It was told already, and the answer did not help yet.
+            Some(_) => tokio::time::sleep(every.min(REJECTION_REPEAT)).await,
+            None => tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = lease.token_rejected() => {}
+            },
+        }
         let request = HeartbeatRequest {
             job: lease.job.0.to_vec().into(),
             fence: Some(lease.fence.into()),
             progress: Some(running.progress.account().into()),
             items_expected: running.progress.items_expected(),
+            rejected: lease.rejected_token(),
         };
         match coordinator.heartbeat(request).await {
             Ok(answer) if answer.stop => {
@@ -296,3 +307,6 @@ async fn heartbeats(coordinator: CoordinatorClient, running: Arc<Running>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

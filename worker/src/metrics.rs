@@ -23,6 +23,8 @@ pub(crate) fn account(kind: JobKind, account: &Account) {
     count("unchanged", account.unchanged);
     count("skipped", account.skipped);
     count("gone", account.gone);
+    metrics::counter!("holdfast_worker_items_incomplete_total", "kind" => kind.as_str())
+        .increment(account.incomplete);
     count("failed", account.failed_retryable + account.failed_permanent);
     metrics::counter!("holdfast_worker_read_bytes_total", "kind" => kind.as_str())
         .increment(account.bytes_read);

@@ -123,7 +123,7 @@ pub struct BackupContext {
     pub sequence: Sequence,
     /// Job checkpoints.
     pub checkpoints: Arc<dyn CheckpointSink>,
-    /// An earlier attempt's job checkpoint, opened; it fits this base and sequence.
+    /// An earlier attempt's job checkpoint, opened; it fits this base and sequence, and the workload can read it.
     pub resume: Option<Vec<u8>>,
     /// How it works.
     pub options: BackupOptions,
@@ -188,7 +188,7 @@ impl BackupJob {
     pub async fn run(&self, ends: Ends, shared: Shared) -> Result<FinishedBackup, JobError> {
         let started_ms = shared.clock.now_ms();
         let (clock, progress) = (shared.clock.clone(), ends.progress.clone());
-        let context = self.open(ends, shared).await?;
+        let context = Arc::new(self.open(ends, shared).await?);
         let collected = workload::of(self.workload).back_up(&context).await?;
         // Merged first, so that the account counts the bundles and trees too: all but the snapshot object it stands in.
         context.manifest.writer().merge().await?;
@@ -247,6 +247,14 @@ impl BackupJob {
         };
         let resume =
             ends.resume.and_then(|sealed| open_checkpoint(&ends.keys, &sealed, base_pin, self.sequence));
+        // Its trees are of no use without what says how far they got.
+        let resume = resume.filter(|(_, body)| {
+            let can_resume = workload::of(self.workload).can_resume(body);
+            if !can_resume {
+                tracing::warn!("job checkpoint cannot be read, starting from the base");
+            }
+            can_resume
+        });
         let (roots, resume) = match resume {
             Some((roots, body)) => (Some(roots), Some(body)),
             None => (base.as_ref().map(|header| header.roots), None),

@@ -16,7 +16,7 @@ use holdfast_model::{
 };
 use holdfast_proto::{
     convert::{WireError, id, required, word},
-    coordinator::{self, GraphToken, HeartbeatResponse, lease},
+    coordinator::{self, GraphToken, HeartbeatResponse, RejectedToken, lease},
     storage::SessionToken,
 };
 use holdfast_record::Pin;
@@ -159,6 +159,21 @@ impl HeldLease {
                 }
             }
             *self.session_token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        }
+    }
+
+    /// That Microsoft refuses the Graph token, for the coordinator.
+    pub fn rejected_token(&self) -> Option<RejectedToken> {
+        let rejection = self.access.as_ref()?.token.rejection()?;
+        let claims = rejection.claims.map(|claims| claims.as_str().to_owned()).unwrap_or_default();
+        Some(RejectedToken { fingerprint: rejection.fingerprint.0.to_vec().into(), claims })
+    }
+
+    /// Waits until Microsoft refuses the Graph token; for ever where there is none. Cancel safe.
+    pub async fn token_rejected(&self) {
+        match &self.access {
+            Some(access) => access.token.rejected().await,
+            None => std::future::pending().await,
         }
     }
 

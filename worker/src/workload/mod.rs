@@ -4,6 +4,8 @@
 
 pub mod mail;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use holdfast_model::Workload;
 
@@ -16,8 +18,11 @@ use crate::{
 /// A kind of data Holdfast can protect.
 #[async_trait]
 pub trait ProtectedWorkload: Send + Sync {
+    /// Whether a job can go on from this body of a job checkpoint.
+    fn can_resume(&self, checkpoint: &[u8]) -> bool;
+
     /// Brings the manifest up to date with Microsoft.
-    async fn back_up(&self, context: &BackupContext) -> Result<Collected, JobError>;
+    async fn back_up(&self, context: &Arc<BackupContext>) -> Result<Collected, JobError>;
 
     /// Writes what was selected back to Microsoft.
     async fn write_back(&self, context: &RestoreContext) -> Result<Restored, JobError>;

@@ -1,3 +1,4 @@
+use holdfast_model::ConflictPolicy;
 use holdfast_worker::backup::FinishedBackup;
 use serde_json::json;
 
@@ -66,6 +67,18 @@ async fn duplicates_empty_pages_truncated_bodies_and_throttling_lose_nothing() {
     assert_eq!(failures(&finished.account), 0, "{:?}", finished.failed);
     world.faults(json!({"rate-429": 0.0, "rate-503": 0.0, "rate-reset": 0.0, "rate-truncate": 0.0})).await;
     world.check_snapshot().await;
+    assert_eq!(world.counters().early_after_429, 0);
+}
+
+/// Slow answers keep the run waiting for its listing while contents are refused: the refusals must be heard all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mailbox_that_must_wait_is_left_alone_while_its_pages_are_listed() {
+    let mut world = World::new(60).await;
+    world.control("options", json!({"latency-ms": 60})).await;
+    world.faults(json!({"seed": 1, "rate-429": 0.06})).await;
+    let finished = world.back_up().await;
+    assert_eq!(failures(&finished.account), 0, "{:?}", finished.failed);
+    assert!(world.counters().faults.values().sum::<u64>() > 0);
     assert_eq!(world.counters().early_after_429, 0);
 }
 
@@ -162,4 +175,67 @@ async fn what_was_listed_and_not_found_is_looked_for_again() {
     let second = world.back_up().await;
     assert_eq!(second.account.stored, first.account.gone);
     world.check_snapshot().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attachment_added_together_with_a_flag_is_found_and_flags_and_moves_fetch_nothing() {
+    let mut world = World::new(60).await;
+    world.back_up().await;
+    let truth = world.truth().await;
+    let touched: Vec<String> = truth
+        .values()
+        .filter(|message| !message.is_draft && message.attachments.iter().any(|one| !one.is_inline))
+        .map(|message| message.id.clone())
+        .take(3)
+        .collect();
+    assert_eq!(touched.len(), 3, "messages that have an attachment already");
+    let graph = world.graph();
+    for id in &touched {
+        let attachment = json!({"@odata.type": "#microsoft.graph.fileAttachment", "name": "late.txt",
+            "contentType": "text/plain", "contentBytes": "bGF0ZQ=="});
+        graph.add_attachment(&world.user.id, id, &attachment).await.unwrap();
+    }
+    let n = truth.len() as u64;
+    world.evolve(json!({"seed": 3, "new": 0, "edited": 0, "moved": 0, "deleted": 0, "flags": n})).await;
+    let before = world.content_requests();
+    let second = world.back_up().await;
+    world.check_snapshot().await;
+    assert_eq!(world.content_requests() - before, 3, "only where something was attached");
+    assert_eq!(second.account.stored, n);
+
+    let requests = |world: &World| -> u64 {
+        world.counters().requests.values().flat_map(std::collections::BTreeMap::values).sum()
+    };
+    let (before, asked) = (world.content_requests(), requests(&world));
+    world.evolve(json!({"seed": 4, "new": 0, "edited": 0, "moved": 10, "deleted": 10, "flags": 20})).await;
+    world.back_up().await;
+    world.check_snapshot().await;
+    assert_eq!(world.content_requests(), before);
+    let n_folders_and_pages = 40;
+    assert!(requests(&world) - asked <= n_folders_and_pages + 2 * 40 + 10, "{}", requests(&world) - asked);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_without_an_attachment_is_counted_as_incomplete_and_so_when_restored() {
+    let mut world = World::new(40).await;
+    let graph = world.graph();
+    // A link is in no MIME: it takes a call of its own, which fails for some.
+    for id in world.truth().await.keys() {
+        let link = json!({"@odata.type": "#microsoft.graph.referenceAttachment", "name": "plan.docx"});
+        graph.add_attachment(&world.user.id, id, &link).await.unwrap();
+    }
+    world.faults(json!({"seed": 7, "rate-404": 0.3})).await;
+    let first = world.back_up().await;
+    let partial = first.failed.iter().filter(|failed| failed.is_partial).count() as u64;
+    assert!(partial > 0 && first.failed.iter().all(|failed| failed.code.starts_with("AttachmentMissing:")));
+    assert_eq!((first.account.incomplete, failures(&first.account)), (partial, 0));
+    assert!(first.account.has_exceptions() && first.account.stored > partial);
+    assert_eq!(first.pin.items_missing, partial);
+
+    // Restored, it lacks the same part, and says so too.
+    world.faults(json!({"rate-404": 0.0})).await;
+    world.control("wipe", json!({"user": world.user.id})).await;
+    let restored = world.restore("r1", "", ConflictPolicy::Skip).await;
+    assert_eq!((restored.account.stored, restored.account.incomplete), (first.account.stored, partial));
+    assert!(restored.account.adds_up() && restored.account.has_exceptions());
 }

@@ -72,6 +72,11 @@ pub struct World {
     pub checkpoints: Arc<Checkpoints>,
     pub options: BackupOptions,
     pub shared: Shared,
+    /// How long a request may wait before the job is deferred.
+    pub patience: Duration,
+    /// What the newest attempt has told.
+    pub progress: Arc<Progress>,
+    quota: Arc<LocalLedger>,
     sim_options: SimOptions,
     attempt: u64,
     http: reqwest::Client,
@@ -111,6 +116,7 @@ impl World {
             resource_key: ResourceKey::generate(random.as_ref()),
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let quota = Arc::new(LocalLedger::new(QuotaLimits::default(), clock.clone()));
         let shared = Shared { clock, random, pool: Arc::new(pool), memory: MemoryBudget::new(64 << 20) };
         Self {
             sim,
@@ -129,6 +135,9 @@ impl World {
                 worker: "w".into(),
             },
             shared,
+            patience: Duration::from_mins(1),
+            progress: Arc::default(),
+            quota,
             sim_options: options,
             attempt: 0,
             http: reqwest::Client::new(),
@@ -147,8 +156,9 @@ impl World {
             ClientCredentials::new(&url, &url, tenant, credentials, clock.clone(), random.clone()).unwrap();
         let mut options = GraphOptions::new(Cloud::Global, tenant, CLIENT);
         options.graph_url = url;
-        let ledger = Arc::new(LocalLedger::new(QuotaLimits::default(), clock.clone()));
-        GraphClient::new(options, Arc::new(tokens), ledger, JobClass::FirstFull, clock, random).unwrap()
+        options.max_wait = self.patience;
+        let quota = self.quota.clone();
+        GraphClient::new(options, Arc::new(tokens), quota, JobClass::FirstFull, clock, random).unwrap()
     }
 
     pub fn job(&mut self) -> BackupJob {
@@ -170,13 +180,14 @@ impl World {
     /// Runs one attempt; a checkpoint of an earlier one is used.
     pub async fn attempt(&mut self) -> Result<FinishedBackup, JobError> {
         let job = self.job();
+        self.progress = Arc::default();
         let ends = Ends {
             graph: self.graph(),
             store: self.store.clone(),
             keys: self.keys.clone(),
             checkpoints: self.checkpoints.clone(),
             resume: self.checkpoints.newest.lock().unwrap().clone(),
-            progress: Arc::new(Progress::default()),
+            progress: self.progress.clone(),
         };
         job.run(ends, self.shared.clone()).await
     }

@@ -3,5 +3,6 @@
 
 mod backup;
 mod harness;
+mod recipes;
 mod restore;
 mod resume;

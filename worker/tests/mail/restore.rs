@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use holdfast_graph_sim::{Population, SimOptions, TruthMessage};
 use holdfast_model::{ConflictPolicy, ExportFormat};
@@ -122,6 +126,21 @@ async fn where_attachments_are_refused_a_message_comes_back_as_a_draft_and_says_
     assert_eq!(restored.account.stored, n);
     assert!(!restored.failed.is_empty());
     assert!(restored.failed.iter().all(|failed| failed.code == "RestoredAsDraft"), "{:?}", restored.failed);
+    assert_eq!(restored.account.incomplete, restored.failed.len() as u64);
+    assert!(restored.account.has_exceptions());
+}
+
+/// Every finished file of an export.
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(!path.to_string_lossy().ends_with(".part"));
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,19 +159,10 @@ async fn an_export_is_read_by_an_independent_parser() {
     let done = export.run(world.store.clone(), world.keys.clone(), progress.clone()).await.unwrap();
     assert_eq!(done.account.stored, truth.len() as u64);
     let mut ids: Vec<String> = Vec::new();
-    let mut folders = vec![out.path().join("eml")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            assert!(!path.to_string_lossy().ends_with(".part"));
-            let bytes = std::fs::read(&path).unwrap();
-            let message = MessageParser::default().parse(&bytes).unwrap();
-            ids.push(format!("<{}>", message.message_id().unwrap()));
-        }
+    for path in files_under(&out.path().join("eml")) {
+        let bytes = std::fs::read(&path).unwrap();
+        let message = MessageParser::default().parse(&bytes).unwrap();
+        ids.push(format!("<{}>", message.message_id().unwrap()));
     }
     ids.sort();
     let mut expected: Vec<String> =
@@ -186,6 +196,33 @@ async fn verify_proves_a_snapshot_and_finds_a_damaged_chunk() {
     assert!(!damaged.failed.is_empty());
     assert!(damaged.failed.iter().all(|failed| failed.code == "unreadable"));
     assert!(damaged.account.adds_up());
+
+    // Whatever else there is comes back, in both kinds of export and at Microsoft.
+    let n_lost = damaged.failed.len() as u64;
+    let n_left = world.truth().await.len() as u64 - n_lost;
+    let out = tempfile::tempdir().unwrap();
+    for format in [ExportFormat::Eml, ExportFormat::Mbox] {
+        let export = ExportJob {
+            pin: world.base.clone().unwrap(),
+            paths: Vec::new(),
+            format,
+            out: out.path().join(format!("{format:?}")),
+        };
+        let progress = Arc::new(Progress::default());
+        let done = export.run(world.store.clone(), world.keys.clone(), progress).await.unwrap();
+        assert_eq!((done.account.stored, done.account.failed_permanent), (n_left, n_lost), "{format:?}");
+        assert!(done.account.adds_up() && done.failed.iter().all(|failed| failed.code == "unreadable"));
+    }
+    let starts: usize = files_under(&out.path().join("Mbox"))
+        .iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .map(|bytes| bytes.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"From ")).count())
+        .sum();
+    assert_eq!(starts as u64, n_left, "no half message is in an mbox");
+    world.control("wipe", json!({"user": world.user.id})).await;
+    let restored = world.restore("r1", "", ConflictPolicy::Skip).await;
+    assert_eq!((restored.account.stored, restored.account.failed_permanent), (n_left, n_lost));
+    assert!(restored.account.has_exceptions() && restored.account.adds_up());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

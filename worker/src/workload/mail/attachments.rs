@@ -1,10 +1,17 @@
-//! Decides where an attachment's bytes come from: a part of the MIME that matches by name and length, else a call of its own.
+//! Decides where an attachment's bytes come from: a part of the MIME that matches by name and length, else a call of its own;
+//! and whether the attachments of a message that was moved or marked are still those that are stored.
 //!
 //! The invariant: a part is used for one attachment only, and only where no other part could be meant.
 
-use holdfast_graph_client::{AttachmentInfo, AttachmentKind, ExpandItem};
+use std::collections::BTreeSet;
 
-use super::mime_parts::MimePart;
+use holdfast_graph_client::{AttachmentInfo, AttachmentKind, ExpandItem, GraphError, MailMessage};
+
+use super::{
+    meta::{ListedAttachment, StoredAttachment, StoredMessage},
+    mime_parts::MimePart,
+};
+use crate::{JobError, backup::BackupContext};
 
 /// Where the bytes come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +71,50 @@ fn find(info: &AttachmentInfo, parts: &[MimePart], used: &[bool]) -> Option<usiz
     }
 }
 
+/// Whether the attachments of a message may have changed although none of its properties says so.
+///
+/// All a delta entry tells of them is `hasAttachments`, and a change of that is a change of content anyway: the change key and
+/// the time of modification differ after a flag too. So they are listed wherever there are some or were some, or the body
+/// shows some, because `hasAttachments` leaves out inline ones. What stays unseen is the first inline attachment that no
+/// `cid:` shows, added together with a flag.
+pub fn may_differ(message: &MailMessage, before: &StoredMessage) -> bool {
+    message.has_attachments || message.body_has_cid() || !before.attachments.is_empty()
+}
+
+/// Whether a message has the attachments it had: one list without content tells. Where it cannot be had the answer is no;
+/// fetching the message then says why.
+pub async fn are_same(
+    context: &BackupContext,
+    message: &MailMessage,
+    before: &StoredMessage,
+) -> Result<bool, GraphError> {
+    match context.graph.attachments(&context.user, &message.id).await {
+        Ok(now) => {
+            let now = now.into_iter().map(|info| serde_json::from_value(info.raw).ok());
+            let before = before.attachments.iter().map(StoredAttachment::listed);
+            let lists = before.collect::<Option<Vec<_>>>().zip(now.collect::<Option<Vec<_>>>());
+            Ok(lists.is_some_and(|(before, now)| is_same_list(&before, &now)))
+        }
+        Err(error) if JobError::is_fatal_for_job(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// An attachment keeps its id, and changes its size with its content. Where ids do not last, name, size and time tell.
+fn is_same_list(before: &[ListedAttachment], now: &[ListedAttachment]) -> bool {
+    let by_id = |all: &[ListedAttachment]| -> BTreeSet<(String, Option<u64>)> {
+        all.iter().map(|one| (one.id.clone(), one.size)).collect()
+    };
+    let described = |all: &[ListedAttachment]| -> Option<Vec<(String, u64, String)>> {
+        let describe = |one: &ListedAttachment| Some((one.name.clone()?, one.size?, one.modified.clone()?));
+        let mut all: Vec<_> = all.iter().map(describe).collect::<Option<_>>()?;
+        all.sort();
+        Some(all)
+    };
+    let is_described_alike = || described(before).is_some_and(|before| Some(before) == described(now));
+    before.len() == now.len() && (by_id(before) == by_id(now) || is_described_alike())
+}
+
 fn fits(info: &AttachmentInfo, part: &MimePart) -> bool {
     let overhead = OVERHEAD_BYTES.max(part.decoded_len / OVERHEAD_FRACTION);
     part.decoded_len <= info.size && info.size - part.decoded_len <= overhead
@@ -110,6 +161,24 @@ mod tests {
         assert_eq!(place(&info("a.pdf", 90_000), &parts, &free), Place::Value);
         assert_eq!(place(&info("c.pdf", 150), &parts, &free), Place::Value);
         assert_eq!(place(&info("a.pdf", 150), &parts, &[true, false]), Place::Value);
+    }
+
+    #[test]
+    fn attachments_are_the_same_by_id_and_size_or_else_by_name_size_and_time() {
+        let one = |id: &str, size, modified: Option<&str>| ListedAttachment {
+            id: id.into(),
+            name: Some("a.pdf".into()),
+            size: Some(size),
+            modified: modified.map(str::to_owned),
+        };
+        let before = [one("1", 10, Some("t1")), one("2", 20, Some("t1"))];
+        assert!(is_same_list(&before, &[one("2", 20, Some("t2")), one("1", 10, None)]));
+        assert!(is_same_list(&before, &[one("8", 20, Some("t1")), one("9", 10, Some("t1"))]));
+        assert!(!is_same_list(&before, &[one("1", 10, Some("t1")), one("2", 21, Some("t1"))]));
+        assert!(!is_same_list(&before, &[one("8", 20, Some("t2")), one("9", 10, Some("t1"))]));
+        assert!(!is_same_list(&before, &[one("8", 20, None), one("9", 10, None)]));
+        assert!(!is_same_list(&before, &before[..1]));
+        assert!(!is_same_list(&[], &before[..1]));
     }
 
     #[test]

@@ -5,44 +5,67 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use holdfast_graph_client::{ErrorClass, GraphError, MailMessage, MessageChange};
-use holdfast_repository::{
-    ContentSource, EntryFlags, EntryKind, FolderKey, ItemEntry, ItemFields, StoreError,
-};
+use holdfast_repository::{ContentSource, EntryFlags, EntryKind, FolderKey, ItemEntry, ItemFields};
 
 use super::{
-    checkpoint::{self, MailCheckpoint, OpenFolder},
+    attachments,
+    checkpoint::{MailCheckpoint, OpenFolder},
     content::{self, FetchError, FetchedContent},
     failed::{FailedMessage, MAX_FAILED},
+    fetches::Fetches,
     folder_key,
     folders::{self, Folder},
-    ledger::{IdHash, Ledger, Listed, Outcome, RETRIED, id_hash},
+    ledger::{IdHash, Ledger, Listed, Outcome, id_hash},
     lister::{FolderToList, Lister, Listing},
-    meta::{StoredAttachment, StoredMessage, change_of, marks, stored_message, with_holdfast},
+    meta::{StoredMessage, change_of, marks, stored_message, with_holdfast},
     reconcile::Round,
     state::{FolderState, MailState},
 };
 use crate::{
     JobError,
-    backup::{BackupContext, Collected, key, seal_checkpoint},
-    metrics,
+    backup::{BackupContext, Collected, key},
 };
 
 /// A content that was fetched, or not.
-struct Fetched {
+pub(super) struct Fetched {
     message: Box<MailMessage>,
     change: [u8; 16],
     folder: u32,
-    result: Result<FetchedContent, FetchError>,
+    pub(super) result: Result<Found, FetchError>,
+}
+
+/// What came of asking Microsoft for a message's content.
+pub(super) enum Found {
+    /// A new one.
+    Content(FetchedContent),
+    /// The stored one is still the right one.
+    Same(StoredContent),
+}
+
+/// The content of an older version.
+pub(super) struct StoredContent {
+    entry: ItemEntry,
+    message: StoredMessage,
+}
+
+/// What has to be done for the content of a listed message.
+enum Verdict {
+    /// Nothing: it has its outcome.
+    Settled,
+    /// Its attachments have to be compared; if they are the same, this one stays.
+    Compare(StoredContent),
+    /// It has to be fetched.
+    Fetch,
 }
 
 /// A run in progress.
 pub(super) struct MailBackup<'a> {
-    pub(super) context: &'a BackupContext,
+    pub(super) context: &'a Arc<BackupContext>,
     pub(super) folders: Vec<Folder>,
     /// The folders of the base with their links.
     pub(super) known: BTreeMap<String, FolderState>,
@@ -52,20 +75,22 @@ pub(super) struct MailBackup<'a> {
     pub(super) failed: BTreeMap<String, FailedMessage>,
     /// Ids reported removed, with the key of the folder.
     pub(super) removed: HashMap<String, [u8; 16]>,
-    to_retry: Vec<FailedMessage>,
-    gone_before: BTreeSet<String>,
+    /// What is asked for by its id before anything is listed, with the folder's path.
+    pub(super) pending: BTreeMap<String, String>,
+    /// What the base's run listed and did not find.
+    pub(super) gone_before: BTreeSet<String>,
     attempts: HashMap<String, u32>,
-    done: BTreeSet<String>,
-    open: BTreeMap<String, OpenFolder>,
-    in_flight: FuturesUnordered<BoxFuture<'a, Fetched>>,
+    pub(super) done: BTreeSet<String>,
+    pub(super) open: BTreeMap<String, OpenFolder>,
+    pub(super) in_flight: Fetches<Fetched>,
     fetching: HashSet<IdHash>,
-    since_checkpoint: u64,
-    checkpointed_at: Duration,
+    pub(super) since_checkpoint: u64,
+    pub(super) checkpointed_at: Duration,
 }
 
 impl<'a> MailBackup<'a> {
     /// Starts from the base, or from where an earlier attempt got to.
-    pub(super) async fn open(context: &'a BackupContext) -> Result<Self, JobError> {
+    pub(super) async fn open(context: &'a Arc<BackupContext>) -> Result<Self, JobError> {
         let base = context.base.as_ref();
         let before = base.map(|header| MailState::read(&header.state)).unwrap_or_else(|| MailState::fresh(0));
         let to_retry: Vec<FailedMessage> =
@@ -74,19 +99,18 @@ impl<'a> MailBackup<'a> {
             to_retry.into_iter().partition(|failed| failed.is_partial);
         let attempts = to_retry.iter().map(|failed| (failed.id.clone(), failed.attempts)).collect();
         let known = before.folders.clone();
-        let resumed =
-            context.resume.as_deref().and_then(|body| serde_json::from_slice::<MailCheckpoint>(body).ok());
-        let resumed = resumed.and_then(|checkpoint| checkpoint.ledger().map(|ledger| (checkpoint, ledger)));
-        if context.resume.is_some() && resumed.is_none() {
-            // The trees are good, they just do not say how far they got: everything is listed and recognised.
-            tracing::warn!("job checkpoint cannot be read, listing from the start");
-        }
+        let resumed = context.resume.as_deref().and_then(MailCheckpoint::read);
         let is_resumed = resumed.is_some();
         let (checkpoint, ledger) = resumed.unwrap_or_default();
         let mut state = if is_resumed { checkpoint.state.clone() } else { before };
         let folders = folders::sync(context, &state.names).await?;
         state.names = folders::names(&folders);
-        let gone_before = if is_resumed { BTreeSet::new() } else { std::mem::take(&mut state.gone) };
+        let (pending, gone_before) = if is_resumed {
+            (checkpoint.pending.clone(), checkpoint.gone_before.clone())
+        } else {
+            let to_retry = to_retry.into_iter().map(|failed| (failed.id, failed.path));
+            (to_retry.collect(), std::mem::take(&mut state.gone))
+        };
         for folder in &folders {
             state.folders.entry(folder.id.clone()).or_default();
         }
@@ -98,12 +122,12 @@ impl<'a> MailBackup<'a> {
             ledger,
             removed: checkpoint.removed_keys(),
             failed: if is_resumed { checkpoint.failed } else { by_id(partial) },
-            to_retry: if is_resumed { Vec::new() } else { to_retry },
+            pending,
             gone_before,
             attempts,
             done: checkpoint.done,
             open: checkpoint.open,
-            in_flight: FuturesUnordered::new(),
+            in_flight: Fetches::new(),
             fetching: HashSet::new(),
             since_checkpoint: 0,
             checkpointed_at: context.shared.clock.monotonic(),
@@ -112,11 +136,24 @@ impl<'a> MailBackup<'a> {
 
     /// Runs to the end.
     pub(super) async fn run(mut self) -> Result<Collected, JobError> {
+        if let Err(error) = self.collect().await {
+            return Err(self.leave(error).await);
+        }
+        if self.failed.len() > MAX_FAILED {
+            tracing::error!(failed = self.failed.len(), "more items failed than a snapshot may list");
+            return Err(JobError::TooManyFailed { failed: self.failed.len(), limit: MAX_FAILED });
+        }
+        let account = self.ledger.close(self.state.items)?;
+        let failed = self.failed.into_values().collect();
+        Ok(Collected { account, state: self.state.write(), failed, items: self.state.items })
+    }
+
+    async fn collect(&mut self) -> Result<(), JobError> {
         if self.context.base.is_none() {
             self.context.progress.expect_items(self.folders.iter().map(|folder| folder.total_items).sum());
         }
         self.note_vanished_folders().await?;
-        self.retry_failed().await?;
+        self.ask_for_pending().await?;
         self.look_again().await?;
         let buffer = self.context.options.page_buffer_bytes;
         let mut lister = Lister::spawn(
@@ -137,20 +174,14 @@ impl<'a> MailBackup<'a> {
             self.correct_flags().await?;
             self.state.since_flags = 0;
         }
-        if self.failed.len() > MAX_FAILED {
-            tracing::error!(failed = self.failed.len(), "more items failed than a snapshot may list");
-            return Err(JobError::TooManyFailed { failed: self.failed.len(), limit: MAX_FAILED });
-        }
-        let account = self.ledger.close(self.state.items)?;
-        let failed = self.failed.into_values().collect();
-        Ok(Collected { account, state: self.state.write(), failed, items: self.state.items })
+        Ok(())
     }
 
     pub(super) fn folder_key(&self, folder: u32) -> [u8; 16] {
         self.folders.get(folder as usize).map_or([0xff; 16], |folder| folder.key)
     }
 
-    fn path(&self, folder: u32) -> &str {
+    pub(super) fn path(&self, folder: u32) -> &str {
         self.folders.get(folder as usize).map_or("", |folder| &folder.path)
     }
 
@@ -210,60 +241,13 @@ impl<'a> MailBackup<'a> {
         Ok(())
     }
 
-    /// First of all: what failed last time, by id.
-    async fn retry_failed(&mut self) -> Result<(), JobError> {
-        for before in std::mem::take(&mut self.to_retry) {
-            match self.context.graph.message(&self.context.user, &before.id).await {
-                Ok(message) => self.consider_single(message).await?,
-                Err(error) => {
-                    let listed =
-                        Listed { outcome: None, is_held: false, folder: RETRIED, round: 0, change: [0; 16] };
-                    self.ledger.list(id_hash(&before.id), listed);
-                    self.settle_failure(&before.id, &before.path.clone(), error).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What was listed and not found last time may just not have been there yet.
-    async fn look_again(&mut self) -> Result<(), JobError> {
-        for id in std::mem::take(&mut self.gone_before) {
-            match self.context.graph.message(&self.context.user, &id).await {
-                Ok(message) => self.consider_single(message).await?,
-                Err(error) if error.class() == ErrorClass::Gone => {}
-                Err(error) if JobError::is_fatal_for_job(&error) => return Err(error.into()),
-                Err(_) => {
-                    self.state.gone.insert(id);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A message that was asked for by its id.
-    async fn consider_single(&mut self, message: MailMessage) -> Result<(), JobError> {
-        let parent = folder_key(&message.parent_folder_id);
-        let folder = (0u32..).zip(&self.folders).find(|(_, folder)| folder.key == parent);
-        let folder = folder.map_or(RETRIED, |(index, _)| index);
-        let round = Round { folder, number: 0, is_full: false, is_restart: false };
-        self.consider(Box::new(message), round).await
-    }
-
     /// A message is there: decides what has to be done for it.
-    async fn consider(&mut self, message: Box<MailMessage>, round: Round) -> Result<(), JobError> {
+    pub(super) async fn consider(&mut self, message: Box<MailMessage>, round: Round) -> Result<(), JobError> {
         let message = if message.is_partial {
             match self.context.graph.message(&self.context.user, &message.id).await {
                 Ok(message) => Box::new(message),
                 Err(error) => {
-                    let listed = Listed {
-                        outcome: None,
-                        is_held: false,
-                        folder: round.folder,
-                        round: round.number,
-                        change: [0; 16],
-                    };
-                    self.ledger.list(id_hash(&message.id), listed);
+                    self.ledger.list(&message.id, Listed::new(round.folder, round.number, [0; 16]));
                     let path = self.path(round.folder).to_owned();
                     return self.settle_failure(&message.id, &path, error).await;
                 }
@@ -279,29 +263,30 @@ impl<'a> MailBackup<'a> {
         if self.is_replay(&message, hash, change, round).await? {
             return Ok(());
         }
-        let listed =
-            Listed { outcome: None, is_held: false, folder: round.folder, round: round.number, change };
-        self.ledger.list(hash, listed);
-        if let Some(entry) = self.context.manifest.entry(&message.id).await?
-            && entry.kind == EntryKind::MailMessage
-            && !entry.flags.contains(EntryFlags::STALE)
-            && self.keep_content(&message, &entry, change, hash).await?
-        {
-            self.forget_failure(&message.id);
-            return Ok(());
-        }
+        let before = self.ledger.get(&hash).and_then(|listed| listed.outcome);
+        self.ledger.list(&message.id, Listed::new(round.folder, round.number, change));
+        let verdict = match self.context.manifest.entry(&message.id).await? {
+            Some(entry)
+                if entry.kind == EntryKind::MailMessage && !entry.flags.contains(EntryFlags::STALE) =>
+            {
+                self.judge(&message, entry, change, before).await?
+            }
+            _ => Verdict::Fetch,
+        };
+        let stored = match verdict {
+            Verdict::Settled => return Ok(()),
+            Verdict::Compare(stored) => Some(stored),
+            Verdict::Fetch => None,
+        };
         while self.in_flight.len() >= self.context.options.fetches {
             self.settle_next().await?;
         }
-        let (context, folder) = (self.context, round.folder);
+        let (context, folder) = (Arc::clone(self.context), round.folder);
         self.fetching.insert(hash);
-        self.in_flight.push(
-            async move {
-                let result = content::fetch(context, &message, fingerprint).await;
-                Fetched { message, change, folder, result }
-            }
-            .boxed(),
-        );
+        self.in_flight.start(async move {
+            let result = find(&context, &message, fingerprint, stored).await;
+            Fetched { message, change, folder, result }
+        });
         Ok(())
     }
 
@@ -316,7 +301,7 @@ impl<'a> MailBackup<'a> {
     ) -> Result<bool, JobError> {
         let Some(before) = self.ledger.get(&hash).copied() else { return Ok(false) };
         if before.change == change && before.folder == round.folder {
-            self.ledger.list(hash, Listed { round: round.number, ..before });
+            self.ledger.list(&message.id, Listed { round: round.number, ..before });
             return Ok(true);
         }
         if self.fetching.contains(&hash) {
@@ -328,58 +313,81 @@ impl<'a> MailBackup<'a> {
         Ok(false)
     }
 
-    /// Keeps the stored content where it is still the right one; false when it has to be fetched.
-    async fn keep_content(
+    /// Whether the stored content is still the right one. `before` is the outcome that the message has in this run already.
+    async fn judge(
         &mut self,
         message: &MailMessage,
-        entry: &ItemEntry,
+        entry: ItemEntry,
         change: [u8; 16],
-        hash: IdHash,
-    ) -> Result<bool, JobError> {
+        before: Option<Outcome>,
+    ) -> Result<Verdict, JobError> {
         let is_moved = entry.parent.0 != folder_key(&message.parent_folder_id);
         if entry.change == change && !is_moved {
-            self.ledger.settle(&hash, Outcome::Unchanged, true);
-            return Ok(true);
+            // A page that is listed again after a resume shows what this run stored itself.
+            let outcome = before.filter(|outcome| outcome.is_stored()).unwrap_or(Outcome::Unchanged);
+            self.ledger.settle(&id_hash(&message.id), outcome, true);
+            self.forget_failure(&message.id);
+            return Ok(Verdict::Settled);
         }
         if entry.change[8..] != change[8..] {
-            return Ok(false);
+            return Ok(Verdict::Fetch);
         }
-        let old = self.context.manifest.meta(entry).await?;
-        let raw = raw_text(message)?;
-        let before = stored_message(&old)?;
-        if message.is_draft && !has_same_attachments(self.context, message, &before).await {
-            return Ok(false);
-        }
+        let old = self.context.manifest.meta(&entry).await?;
         let old_marks = std::str::from_utf8(&old).ok().and_then(|text| marks(text).ok());
-        if !is_moved && old_marks == Some(marks(raw)?) {
+        if !is_moved && old_marks == Some(marks(raw_text(message)?)?) {
             // Something changed that is not among the properties: an attachment, perhaps.
-            return Ok(false);
+            return Ok(Verdict::Fetch);
         }
-        let meta = with_holdfast(raw, &before)?;
-        let content = entry.content.map_or(ContentSource::None, ContentSource::Existing);
-        let fields = fields(message, change, entry.size);
+        let stored = StoredContent { entry, message: stored_message(&old)? };
+        if attachments::may_differ(message, &stored.message) {
+            return Ok(Verdict::Compare(stored));
+        }
+        self.keep(message, change, stored).await?;
+        Ok(Verdict::Settled)
+    }
+
+    /// Stores the message's new properties with the content it has.
+    async fn keep(
+        &mut self,
+        message: &MailMessage,
+        change: [u8; 16],
+        stored: StoredContent,
+    ) -> Result<(), JobError> {
+        let is_partial = self.failed.get(&message.id).is_some_and(|failed| failed.is_partial);
+        let outcome = if is_partial { Outcome::Incomplete } else { Outcome::Stored };
+        if !self.ledger.settle(&id_hash(&message.id), outcome, true) {
+            return Ok(());
+        }
+        let meta = with_holdfast(raw_text(message)?, &stored.message)?;
+        let content = stored.entry.content.map_or(ContentSource::None, ContentSource::Existing);
+        let fields = fields(message, change, stored.entry.size);
         self.context.manifest.writer().put_item(key(&message.id), fields, meta, content).await?;
-        self.ledger.settle(&hash, Outcome::Stored, true);
+        self.forget_failure(&message.id);
         self.since_checkpoint += 1;
-        Ok(true)
+        Ok(())
     }
 
     /// Settles everything that is in flight.
-    async fn drain(&mut self) -> Result<(), JobError> {
-        while !self.in_flight.is_empty() {
+    pub(super) async fn drain(&mut self) -> Result<(), JobError> {
+        while self.in_flight.len() > 0 {
             self.settle_next().await?;
         }
         Ok(())
     }
 
     async fn settle_next(&mut self) -> Result<(), JobError> {
-        let Some(Fetched { message, change, folder, result }) = self.in_flight.next().await else {
-            return Ok(());
-        };
-        let hash = id_hash(&message.id);
-        self.fetching.remove(&hash);
+        match self.in_flight.next().await {
+            Some(fetched) => self.settle(fetched).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn settle(&mut self, fetched: Fetched) -> Result<(), JobError> {
+        let Fetched { message, change, folder, result } = fetched;
+        self.fetching.remove(&id_hash(&message.id));
         match result {
-            Ok(content) => self.store(&message, change, content).await,
+            Ok(Found::Content(content)) => self.store(&message, change, content).await,
+            Ok(Found::Same(stored)) => self.keep(&message, change, stored).await,
             Err(FetchError::Job(error)) => Err(error),
             Err(FetchError::Graph(error)) => {
                 let path = self.path(folder).to_owned();
@@ -395,7 +403,8 @@ impl<'a> MailBackup<'a> {
         content: FetchedContent,
     ) -> Result<(), JobError> {
         self.ledger.bytes_read += content.size;
-        if !self.ledger.settle(&id_hash(&message.id), Outcome::Stored, true) {
+        let outcome = if content.missing.is_some() { Outcome::Incomplete } else { Outcome::Stored };
+        if !self.ledger.settle(&id_hash(&message.id), outcome, true) {
             return Ok(());
         }
         let meta = with_holdfast(raw_text(message)?, &content.stored)?;
@@ -411,7 +420,12 @@ impl<'a> MailBackup<'a> {
     }
 
     /// A message could not be had: gone, or on the failed list; or the whole job cannot go on.
-    async fn settle_failure(&mut self, id: &str, path: &str, error: GraphError) -> Result<(), JobError> {
+    pub(super) async fn settle_failure(
+        &mut self,
+        id: &str,
+        path: &str,
+        error: GraphError,
+    ) -> Result<(), JobError> {
         if JobError::is_fatal_for_job(&error) {
             return Err(error.into());
         }
@@ -470,49 +484,11 @@ impl<'a> MailBackup<'a> {
         Ok(())
     }
 
-    fn report(&self) {
+    pub(super) fn report(&self) {
         let account = self.ledger.account(self.state.items);
         self.context
             .progress
             .set(holdfast_model::Account { requests: self.context.graph.requests(), ..account });
-    }
-
-    async fn checkpoint_if_due(&mut self) -> Result<(), JobError> {
-        let every = self.context.options.checkpoint_every;
-        let now = self.context.shared.clock.monotonic();
-        let elapsed = now.saturating_sub(self.checkpointed_at);
-        let is_due = self.since_checkpoint >= every.items || elapsed >= Duration::from_secs(every.seconds);
-        if self.since_checkpoint == 0 || !is_due {
-            return Ok(());
-        }
-        self.drain().await?;
-        let roots = self.context.manifest.merge().await?;
-        let checkpoint = MailCheckpoint {
-            state: self.state.clone(),
-            done: self.done.clone(),
-            open: self.open.clone(),
-            failed: self.failed.clone(),
-            removed: self.removed.iter().map(|(id, key)| (id.clone(), hex::encode(key))).collect(),
-            ..MailCheckpoint::default()
-        };
-        let body = serde_json::to_vec(&checkpoint.with_ledger(&self.ledger))
-            .map_err(|source| JobError::Stored { what: "job checkpoint", source })?;
-        let sealed = seal_checkpoint(self.context, &roots, &body);
-        self.since_checkpoint = 0;
-        self.checkpointed_at = now;
-        if sealed.len() > checkpoint::MAX_BYTES {
-            tracing::warn!(bytes = sealed.len(), "job checkpoint is too large, going on without");
-            return Ok(());
-        }
-        metrics::checkpoint(sealed.len());
-        match self.context.checkpoints.put(sealed, &self.context.manifest.root_ids(&roots)).await {
-            Ok(()) => Ok(()),
-            Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::warn!(%error, "job checkpoint was not written, going on without");
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 }
 
@@ -520,20 +496,19 @@ fn by_id(failed: Vec<FailedMessage>) -> BTreeMap<String, FailedMessage> {
     failed.into_iter().map(|failed| (failed.id.clone(), failed)).collect()
 }
 
-/// What is attached to a draft changes without any other property: one list without content tells. A list that cannot be
-/// had says no; fetching the message then says why.
-async fn has_same_attachments(
+/// The stored content, where its attachments are still the same, or a new one.
+async fn find(
     context: &BackupContext,
     message: &MailMessage,
-    before: &StoredMessage,
-) -> bool {
-    if !message.has_attachments && before.attachments.is_empty() {
-        return true;
+    fingerprint: blake3::Hash,
+    stored: Option<StoredContent>,
+) -> Result<Found, FetchError> {
+    if let Some(stored) = stored
+        && attachments::are_same(context, message, &stored.message).await?
+    {
+        return Ok(Found::Same(stored));
     }
-    let Ok(now) = context.graph.attachments(&context.user, &message.id).await else { return false };
-    let now: BTreeSet<_> = now.into_iter().map(|attachment| (attachment.id, attachment.size)).collect();
-    let before: Option<BTreeSet<_>> = before.attachments.iter().map(StoredAttachment::id_and_size).collect();
-    before == Some(now)
+    content::fetch(context, message, fingerprint).await.map(Found::Content)
 }
 
 fn raw_text(message: &MailMessage) -> Result<&str, JobError> {

@@ -1,17 +1,31 @@
-//! What a job checkpoint of a mail backup holds besides the partial trees.
+//! What a job checkpoint of a mail backup holds besides the partial trees, and when one is written: every so often, and when
+//! Microsoft makes the job wait.
 //!
-//! The invariant: it is written only when nothing is in flight, so everything its links lead past is in the trees or on its
-//! failed list.
+//! The invariant: it is written only when nothing is in flight, so everything its links lead past is in the trees, on its
+//! failed list, or pending.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use holdfast_repository::StoreError;
 use serde::{Deserialize, Serialize};
 
-use super::{failed::FailedMessage, ledger::Ledger, state::MailState};
+use super::{
+    backup::{Fetched, MailBackup},
+    content::FetchError,
+    failed::FailedMessage,
+    ledger::Ledger,
+    state::MailState,
+};
+use crate::{JobError, backup::seal_checkpoint, metrics};
 
 /// Job checkpoints above this are not written: the pin owners take no larger ones.
-pub const MAX_BYTES: usize = 12 << 20;
+const MAX_BYTES: usize = 12 << 20;
+/// What is being fetched when Microsoft stops the job gets so long to end; then it is pending.
+const LAST_FETCHES: Duration = Duration::from_mins(1);
 
 /// A folder whose round was interrupted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +49,13 @@ pub struct MailCheckpoint {
     pub failed: BTreeMap<String, FailedMessage>,
     /// Ids that were reported removed, with the key of the folder, in hexadecimal.
     pub removed: BTreeMap<String, String>,
+    /// Ids to be asked for again before anything is listed, with the folder's path: those that had no outcome, and the rest of
+    /// the base's failed list. At most what a failed list holds and one more than is fetched at once.
+    #[serde(default)]
+    pub pending: BTreeMap<String, String>,
+    /// The rest of the ids that the base's run listed and did not find.
+    #[serde(default)]
+    pub gone_before: BTreeSet<String>,
     pub removed_count: u64,
     pub bytes_read: u64,
     /// Items that were listed, packed; see [`Self::with_ledger`].
@@ -42,6 +63,13 @@ pub struct MailCheckpoint {
 }
 
 impl MailCheckpoint {
+    /// Reads it with its ledger; none when it is of another version or damaged.
+    pub fn read(body: &[u8]) -> Option<(Self, Ledger)> {
+        let checkpoint: Self = serde_json::from_slice(body).ok()?;
+        let ledger = checkpoint.ledger()?;
+        Some((checkpoint, ledger))
+    }
+
     /// Adds the ledger.
     pub fn with_ledger(mut self, ledger: &Ledger) -> Self {
         self.listed = STANDARD.encode(ledger.pack());
@@ -51,8 +79,8 @@ impl MailCheckpoint {
     }
 
     /// The ledger; none when it is damaged.
-    pub fn ledger(&self) -> Option<Ledger> {
-        let mut ledger = Ledger::unpack(&STANDARD.decode(&self.listed).ok()?)?;
+    fn ledger(&self) -> Option<Ledger> {
+        let mut ledger = Ledger::unpack(&STANDARD.decode(&self.listed).ok()?, &self.pending)?;
         ledger.removed = self.removed_count;
         ledger.bytes_read = self.bytes_read;
         Some(ledger)
@@ -67,4 +95,104 @@ impl MailCheckpoint {
         };
         self.removed.iter().filter_map(read).collect()
     }
+}
+
+impl MailBackup<'_> {
+    pub(super) async fn checkpoint_if_due(&mut self) -> Result<(), JobError> {
+        let every = self.context.options.checkpoint_every;
+        let elapsed = self.context.shared.clock.monotonic().saturating_sub(self.checkpointed_at);
+        let is_due = self.since_checkpoint >= every.items || elapsed >= Duration::from_secs(every.seconds);
+        if self.since_checkpoint == 0 || !is_due {
+            return Ok(());
+        }
+        self.drain().await?;
+        self.write_checkpoint().await
+    }
+
+    /// Ends a run that cannot go on. Where Microsoft is the cause, what was stored is kept in a job checkpoint, so that the next
+    /// attempt fetches nothing twice. The error is the one to end with.
+    pub(super) async fn leave(&mut self, error: JobError) -> JobError {
+        if !matches!(error, JobError::Graph(_)) {
+            return error;
+        }
+        match self.keep_for_later().await {
+            Ok(()) => error,
+            // Somebody else has the job.
+            Err(lost) if lost.release().is_none() => lost,
+            Err(problem) => {
+                tracing::warn!(%problem, "no job checkpoint, the next attempt repeats what this one did");
+                error
+            }
+        }
+    }
+
+    async fn keep_for_later(&mut self) -> Result<(), JobError> {
+        self.finish_fetches().await?;
+        self.report();
+        if self.since_checkpoint == 0 {
+            return Ok(());
+        }
+        self.write_checkpoint().await
+    }
+
+    /// Takes what still arrives. What does not, or may work later, stays without an outcome.
+    async fn finish_fetches(&mut self) -> Result<(), JobError> {
+        let limit = tokio::time::sleep(LAST_FETCHES);
+        tokio::pin!(limit);
+        loop {
+            let fetched = tokio::select! {
+                biased;
+                fetched = self.in_flight.next() => fetched,
+                () = &mut limit => None,
+            };
+            match fetched {
+                None => break,
+                Some(fetched) if may_work_later(&fetched) => {}
+                Some(fetched) => self.settle(fetched).await?,
+            }
+        }
+        self.in_flight.end().await;
+        Ok(())
+    }
+
+    async fn write_checkpoint(&mut self) -> Result<(), JobError> {
+        let roots = self.context.manifest.merge().await?;
+        let mut pending = self.pending.clone();
+        for (id, folder) in self.ledger.unsettled() {
+            pending.entry(id.to_owned()).or_insert_with(|| self.path(folder).to_owned());
+        }
+        let checkpoint = MailCheckpoint {
+            state: self.state.clone(),
+            done: self.done.clone(),
+            open: self.open.clone(),
+            failed: self.failed.clone(),
+            removed: self.removed.iter().map(|(id, key)| (id.clone(), hex::encode(key))).collect(),
+            pending,
+            gone_before: self.gone_before.clone(),
+            ..MailCheckpoint::default()
+        };
+        let body = serde_json::to_vec(&checkpoint.with_ledger(&self.ledger))
+            .map_err(|source| JobError::Stored { what: "job checkpoint", source })?;
+        let sealed = seal_checkpoint(self.context, &roots, &body);
+        self.since_checkpoint = 0;
+        self.checkpointed_at = self.context.shared.clock.monotonic();
+        if sealed.len() > MAX_BYTES {
+            tracing::warn!(bytes = sealed.len(), "job checkpoint is too large, going on without");
+            return Ok(());
+        }
+        metrics::checkpoint(sealed.len());
+        match self.context.checkpoints.put(sealed, &self.context.manifest.root_ids(&roots)).await {
+            Ok(()) => Ok(()),
+            Err(error @ StoreError::Unavailable { .. }) => {
+                tracing::warn!(%error, "job checkpoint was not written, going on without");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn may_work_later(fetched: &Fetched) -> bool {
+    let Err(FetchError::Graph(error)) = &fetched.result else { return false };
+    error.is_retryable() || JobError::is_fatal_for_job(error)
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use holdfast_graph_client::{AttachmentInfo, ErrorClass, GraphError, MailMessage, MimeStream};
-use holdfast_repository::ContentDraft;
+use holdfast_repository::{ContentDraft, ContentWriter, MimeWriter};
 use serde_json::value::RawValue;
 
 use super::{
@@ -17,7 +17,8 @@ use crate::{JobError, backup::BackupContext, metrics};
 
 /// How often a body that ends early is asked for.
 const BODY_ATTEMPTS: u32 = 4;
-/// What one fetch takes of the memory budget: a chunk in the making, one on its way, and the pieces of the network.
+/// What one fetch takes of the memory budget: a chunk in the making, and one on its way or a part of one for each attached
+/// message around it; the pieces of the network.
 const FETCH_BYTES: u64 = 8 << 20;
 
 /// One message's content, in the writer already.
@@ -64,6 +65,12 @@ pub async fn fetch(
     fingerprint: blake3::Hash,
 ) -> Result<FetchedContent, FetchError> {
     let _share = context.shared.memory.reserve(FETCH_BYTES).await;
+    let list = || context.graph.attachments(&context.user, &message.id);
+    // Asked for first where it is known to be needed: should it be throttled, no content was fetched in vain.
+    let mut listed = None;
+    if message.has_attachments || message.body_has_cid() {
+        listed = Some(list().await?);
+    }
     let open = || context.graph.message_mime(&context.user, &message.id);
     let Streamed { draft, len: mime_len, parts, is_whole } = stream(context, Body::Mime, open).await?;
     let mut content = FetchedContent {
@@ -76,8 +83,10 @@ pub async fn fetch(
         size: mime_len,
         missing: (!is_whole).then(|| "MimeIncomplete".to_owned()),
     };
-    if message.has_attachments || message.body_has_cid() || parts.iter().any(MimePart::is_attached) {
-        let infos = context.graph.attachments(&context.user, &message.id).await?;
+    if listed.is_none() && parts.iter().any(MimePart::is_attached) {
+        listed = Some(list().await?);
+    }
+    if let Some(infos) = listed {
         let mut used = vec![false; parts.len()];
         for info in infos {
             let place = place(&info, &parts, &used);
@@ -155,10 +164,7 @@ async fn by_own_call(
     Ok(if is_json { AttachmentSource::Json { part, len } } else { AttachmentSource::Part { part, len } })
 }
 
-async fn whole(
-    mut writer: holdfast_repository::ContentWriter,
-    bytes: Bytes,
-) -> Result<ContentDraft, FetchError> {
+async fn whole(mut writer: ContentWriter, bytes: Bytes) -> Result<ContentDraft, FetchError> {
     writer.push(bytes).await?;
     Ok(writer.finish().await?)
 }
@@ -191,9 +197,20 @@ where
     Fut: Future<Output = Result<MimeStream, GraphError>>,
 {
     let mut attempt = 0;
+    let mut stored_as = if body == Body::Mime { StoredAs::Recipe } else { StoredAs::File };
     loop {
         attempt += 1;
-        match stream_once(context, open().await?).await {
+        let streamed = match stream_once(context, open().await?, stored_as).await {
+            Ok(None) => {
+                // Its bytes are gone: they are asked for once more and stored as they come.
+                metrics::content_retried();
+                stored_as = StoredAs::Raw;
+                continue;
+            }
+            Ok(Some(streamed)) => Ok(streamed),
+            Err(error) => Err(error),
+        };
+        match streamed {
             Ok(got) if body == Body::Mime && !got.is_whole && attempt < BODY_ATTEMPTS => {
                 metrics::content_retried();
                 tracing::debug!(attempt, "message lacks its end, fetching it again");
@@ -211,13 +228,46 @@ where
     }
 }
 
-async fn stream_once(context: &BackupContext, mut body: MimeStream) -> Result<Streamed, FetchError> {
-    let mut writer = context.manifest.writer().content();
+/// How a body is stored.
+#[derive(Clone, Copy)]
+enum StoredAs {
+    /// A message, its attachments as the files they are.
+    Recipe,
+    /// A message of which that cannot be done.
+    Raw,
+    /// An attachment of its own, shared with every other copy of the file.
+    File,
+}
+
+/// Reads a body once. Nothing comes out when it was a message that its recipe does not make.
+async fn stream_once(
+    context: &BackupContext,
+    mut body: MimeStream,
+    stored_as: StoredAs,
+) -> Result<Option<Streamed>, FetchError> {
+    let writer = context.manifest.writer();
+    let mut sink = match stored_as {
+        StoredAs::Recipe => Sink::Recipe(Box::new(writer.mime())),
+        StoredAs::Raw => Sink::Plain(writer.content()),
+        StoredAs::File => Sink::Plain(writer.file()),
+    };
     let mut scanner = MimeScanner::new();
     while let Some(piece) = body.next().await? {
         scanner.push(&piece);
-        writer.push(piece).await?;
+        match &mut sink {
+            Sink::Recipe(writer) => writer.push(piece).await?,
+            Sink::Plain(writer) => writer.push(piece).await?,
+        }
     }
+    let draft = match sink {
+        Sink::Recipe(writer) => writer.finish().await?,
+        Sink::Plain(writer) => Some(writer.finish().await?),
+    };
     let (len, is_whole) = (scanner.bytes_seen(), scanner.is_whole());
-    Ok(Streamed { draft: writer.finish().await?, len, parts: scanner.finish(), is_whole })
+    Ok(draft.map(|draft| Streamed { draft, len, parts: scanner.finish(), is_whole }))
+}
+
+enum Sink {
+    Recipe(Box<MimeWriter>),
+    Plain(ContentWriter),
 }

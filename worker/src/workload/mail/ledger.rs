@@ -1,8 +1,9 @@
 //! The account of a run, kept per item: every id that was listed ends in exactly one outcome.
 //!
-//! The invariant: an id has at most one entry, so that duplicates, replays and moves between folders count once.
+//! Two invariants: an id has at most one entry, so that duplicates, replays and moves between folders count once; and the ids
+//! of entries without an outcome are known, so that a job checkpoint can name them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use holdfast_model::Account;
 
@@ -17,6 +18,27 @@ pub enum Outcome {
     Gone = 3,
     FailedRetryable = 4,
     FailedPermanent = 5,
+    /// Stored, with a part missing that Microsoft would not give.
+    Incomplete = 6,
+}
+
+impl Outcome {
+    /// Whether this run wrote it.
+    pub fn is_stored(self) -> bool {
+        matches!(self, Self::Stored | Self::Incomplete)
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        let all = [
+            Self::Stored,
+            Self::Unchanged,
+            Self::Gone,
+            Self::FailedRetryable,
+            Self::FailedPermanent,
+            Self::Incomplete,
+        ];
+        all.into_iter().find(|outcome| *outcome as u8 == code)
+    }
 }
 
 /// An id's short form: 128 bits of its hash.
@@ -49,29 +71,54 @@ pub struct Listed {
     pub change: [u8; 16],
 }
 
+impl Listed {
+    /// Without an outcome yet.
+    pub fn new(folder: u32, round: u32, change: [u8; 16]) -> Self {
+        Self { outcome: None, is_held: false, folder, round, change }
+    }
+}
+
 /// All listed items of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
     listed: HashMap<IdHash, Listed>,
+    /// The ids of entries without an outcome: what is being fetched.
+    unsettled: HashMap<IdHash, String>,
     pub removed: u64,
     pub bytes_read: u64,
 }
 
 /// One entry in a job checkpoint: hash, outcome, whether held.
 const PACKED_BYTES: usize = 18;
+/// Stands in place of an outcome.
+const WITHOUT_OUTCOME: u8 = 0;
 
 impl Ledger {
     pub fn get(&self, id: &IdHash) -> Option<&Listed> {
         self.listed.get(id)
     }
 
-    pub fn list(&mut self, id: IdHash, listed: Listed) {
-        self.listed.insert(id, listed);
+    pub fn list(&mut self, id: &str, listed: Listed) {
+        let hash = id_hash(id);
+        if listed.outcome.is_none() {
+            self.unsettled.insert(hash, id.to_owned());
+        } else {
+            self.unsettled.remove(&hash);
+        }
+        self.listed.insert(hash, listed);
+    }
+
+    /// What has no outcome: id and folder.
+    pub fn unsettled(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.unsettled
+            .iter()
+            .filter_map(|(hash, id)| self.listed.get(hash).map(|listed| (id.as_str(), listed.folder)))
     }
 
     /// The item turned out to be removed: it does not count as listed.
     pub fn unlist(&mut self, id: &IdHash) {
         self.listed.remove(id);
+        self.unsettled.remove(id);
     }
 
     /// Ends an item. False when it was removed in the meantime.
@@ -81,6 +128,7 @@ impl Ledger {
             Some(listed) => {
                 listed.outcome = Some(outcome);
                 listed.is_held = is_held;
+                self.unsettled.remove(id);
                 true
             }
         }
@@ -100,6 +148,10 @@ impl Ledger {
             match listed.outcome {
                 None => {}
                 Some(Outcome::Stored) => account.stored += 1,
+                Some(Outcome::Incomplete) => {
+                    account.stored += 1;
+                    account.incomplete += 1;
+                }
                 Some(Outcome::Unchanged) => account.unchanged += 1,
                 Some(Outcome::Gone) => account.gone += 1,
                 Some(Outcome::FailedRetryable) => account.failed_retryable += 1,
@@ -120,43 +172,40 @@ impl Ledger {
         }
     }
 
-    /// For a job checkpoint. Nothing is in flight then, so every entry has its outcome.
+    /// For a job checkpoint, which names what has no outcome besides: see [`Self::unpack`].
     pub fn pack(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.listed.len() * PACKED_BYTES);
         for (id, listed) in &self.listed {
             out.extend_from_slice(id);
-            out.push(listed.outcome.map_or(0, |outcome| outcome as u8));
+            out.push(listed.outcome.map_or(WITHOUT_OUTCOME, |outcome| outcome as u8));
             out.push(u8::from(listed.is_held));
         }
         out
     }
 
     /// From a job checkpoint; none when it is damaged.
-    pub fn unpack(bytes: &[u8]) -> Option<Self> {
+    ///
+    /// An entry without an outcome is left out: its id must be pending, and is asked for again. (A reader that does not know
+    /// of pending ids refuses such an entry, and the job starts from its base.)
+    pub fn unpack(bytes: &[u8], pending: &BTreeMap<String, String>) -> Option<Self> {
         let (entries, rest) = bytes.as_chunks::<PACKED_BYTES>();
         if !rest.is_empty() {
             return None;
         }
+        let pending: HashSet<IdHash> = pending.keys().map(|id| id_hash(id)).collect();
         let mut ledger = Self::default();
         for entry in entries {
-            let outcome = match entry[16] {
-                1 => Outcome::Stored,
-                2 => Outcome::Unchanged,
-                3 => Outcome::Gone,
-                4 => Outcome::FailedRetryable,
-                5 => Outcome::FailedPermanent,
-                _ => return None,
-            };
             let mut id = [0; 16];
             id.copy_from_slice(&entry[..16]);
+            if entry[16] == WITHOUT_OUTCOME && pending.contains(&id) {
+                continue;
+            }
             let listed = Listed {
-                outcome: Some(outcome),
+                outcome: Some(Outcome::from_code(entry[16])?),
                 is_held: entry[17] == 1,
-                folder: BEFORE_RESUME,
-                round: 0,
-                change: [0; 16],
+                ..Listed::new(BEFORE_RESUME, 0, [0; 16])
             };
-            ledger.list(id, listed);
+            ledger.listed.insert(id, listed);
         }
         Some(ledger)
     }
@@ -167,14 +216,14 @@ mod tests {
     use super::*;
 
     fn listed(outcome: Option<Outcome>) -> Listed {
-        Listed { outcome, is_held: true, folder: 0, round: 0, change: [0; 16] }
+        Listed { outcome, is_held: true, ..Listed::new(0, 0, [0; 16]) }
     }
 
     #[test]
     fn an_item_without_outcome_fails_the_job() {
         let mut ledger = Ledger::default();
-        ledger.list(id_hash("a"), listed(Some(Outcome::Stored)));
-        ledger.list(id_hash("b"), listed(None));
+        ledger.list("a", listed(Some(Outcome::Stored)));
+        ledger.list("b", listed(None));
         assert!(matches!(ledger.close(2), Err(JobError::DoesNotAddUp { listed: 2, accounted: 1 })));
         assert!(ledger.settle(&id_hash("b"), Outcome::Gone, false));
         let account = ledger.close(5).unwrap();
@@ -184,9 +233,28 @@ mod tests {
     #[test]
     fn a_ledger_survives_a_checkpoint() {
         let mut ledger = Ledger::default();
-        ledger.list(id_hash("a"), listed(Some(Outcome::FailedRetryable)));
-        let back = Ledger::unpack(&ledger.pack()).unwrap();
-        assert_eq!(back.account(1), ledger.account(1));
-        assert!(Ledger::unpack(&[1, 2, 3]).is_none());
+        let outcomes = [Outcome::FailedRetryable, Outcome::Incomplete, Outcome::Unchanged];
+        for (id, outcome) in ["a", "b", "c"].into_iter().zip(outcomes) {
+            ledger.list(id, listed(Some(outcome)));
+        }
+        let back = Ledger::unpack(&ledger.pack(), &BTreeMap::new()).unwrap();
+        assert_eq!(back.account(3), ledger.account(3));
+        assert_eq!((back.account(3).stored, back.account(3).incomplete), (1, 1));
+        assert!(Ledger::unpack(&[1, 2, 3], &BTreeMap::new()).is_none());
+    }
+
+    #[test]
+    fn what_has_no_outcome_is_pending_after_a_checkpoint_or_the_checkpoint_is_refused() {
+        let mut ledger = Ledger::default();
+        for id in ["a", "b", "c"] {
+            ledger.list(id, listed(None));
+        }
+        ledger.settle(&id_hash("a"), Outcome::Stored, true);
+        ledger.unlist(&id_hash("b"));
+        assert_eq!(ledger.unsettled().collect::<Vec<_>>(), [("c", 0)]);
+        let pending = BTreeMap::from([("c".to_owned(), String::new())]);
+        let back = Ledger::unpack(&ledger.pack(), &pending).unwrap();
+        assert_eq!(back.close(1).unwrap().listed, 1, "what is pending is listed when it is asked for again");
+        assert!(Ledger::unpack(&ledger.pack(), &BTreeMap::new()).is_none(), "nothing is lost in silence");
     }
 }

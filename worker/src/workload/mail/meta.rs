@@ -36,16 +36,26 @@ pub struct StoredAttachment {
     pub source: AttachmentSource,
 }
 
+/// What a list of attachments says about one of them that a change of it changes too.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ListedAttachment {
+    /// Its id.
+    pub id: String,
+    /// Its file name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its stored size.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// When it was changed last, as Microsoft writes it.
+    #[serde(rename = "lastModifiedDateTime", default)]
+    pub modified: Option<String>,
+}
+
 impl StoredAttachment {
-    /// What Microsoft called it and how large it said it was; none where it did not list it.
-    pub fn id_and_size(&self) -> Option<(String, u64)> {
-        #[derive(Deserialize)]
-        struct Info {
-            id: String,
-            size: u64,
-        }
-        let info: Info = serde_json::from_str(self.info.get()).ok()?;
-        Some((info.id, info.size))
+    /// How Microsoft listed it; none where that cannot be read.
+    pub fn listed(&self) -> Option<ListedAttachment> {
+        serde_json::from_str(self.info.get()).ok()
     }
 }
 

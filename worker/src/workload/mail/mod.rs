@@ -9,11 +9,13 @@
 
 mod attachments;
 mod backup;
+mod by_id;
 mod checkpoint;
 mod content;
 mod decode;
 mod existing;
 mod failed;
+mod fetches;
 mod flags;
 mod folders;
 mod ledger;
@@ -28,6 +30,8 @@ mod restore_folders;
 mod restore_message;
 mod state;
 mod write_back;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -60,7 +64,11 @@ pub fn folder_key(folder_id: &str) -> [u8; 16] {
 
 #[async_trait]
 impl ProtectedWorkload for Mail {
-    async fn back_up(&self, context: &BackupContext) -> Result<Collected, JobError> {
+    fn can_resume(&self, checkpoint: &[u8]) -> bool {
+        checkpoint::MailCheckpoint::read(checkpoint).is_some()
+    }
+
+    async fn back_up(&self, context: &Arc<BackupContext>) -> Result<Collected, JobError> {
         backup::MailBackup::open(context).await?.run().await
     }
 

@@ -396,6 +396,7 @@ fn count(
             match written {
                 Written::Created => {
                     account.stored += 1;
+                    account.incomplete += u64::from(!exceptions.is_empty());
                     account.bytes_read += size;
                 }
                 Written::Before => account.unchanged += 1,
@@ -413,6 +414,12 @@ fn count(
                 account.failed_permanent += 1
             }
             restored.failed.push(failed);
+        }
+        // No copy of it is left. That must not keep the others from coming back.
+        Err(JobError::Repository(error)) if !error.is_retryable() => {
+            tracing::warn!(%error, "item cannot be read");
+            account.failed_permanent += 1;
+            restored.failed.push(FailedMessage::ours(id, path, "unreadable", false));
         }
         Err(error) => return Err(error),
     }
