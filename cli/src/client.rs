@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use holdfast_model::Role;
 use holdfast_proto::coordinator::operator_api_client::OperatorApiClient;
-use holdfast_runtime::grpc::{Channels, TlsOptions, TracedChannel};
+use holdfast_runtime::grpc::{Channels, TlsOptions, TraceInjector};
 use serde::{Deserialize, Serialize};
+use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use crate::error::CliError;
 
 /// The operator's client.
-pub type Operator = OperatorApiClient<TracedChannel>;
+pub type Operator = OperatorApiClient<InterceptedService<Channel, TraceInjector>>;
 
 /// Which coordinator to talk to, and as whom.
 #[derive(Debug, Clone, clap::Args)]

@@ -8,7 +8,10 @@ mod nodes;
 mod report;
 mod tenant;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use holdfast_proto::coordinator::{
     Job, ListNodesRequest, ListSnapshotsRequest, Snapshot, StartBackupRequest, StartRestoreRequest,
@@ -34,6 +37,10 @@ const WIPED_MAILBOX_BYTES_MAX: u64 = 100_000_000;
 
 /// Show everything on a simulated tenant
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  holdfast demo
+  holdfast demo --mailboxes 5 --messages 50 --bytes 20000000    a small one, in seconds")]
 pub struct Options {
     /// Mailboxes in the simulated tenant
     #[arg(long, default_value_t = 25)]
@@ -57,21 +64,28 @@ pub async fn run(options: Options, format: Format) -> Result<Exit, CliError> {
     let _telemetry = telemetry::init("demo", "demo", &filter).map_err(CliError::config)?;
     let shutdown = Shutdown::on_signals();
     let folder = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
+    let outcome = play_in(folder.path(), &options, &shutdown).await;
+    // Everything that wrote there has ended. What cannot be removed is told, not left in silence.
+    let removed =
+        folder.close().map_err(|error| CliError::failed(format!("remove the demo's folder: {error}")));
+    let report = outcome?;
+    removed?;
+    let Some(report) = report else { return Err(CliError::failed("interrupted: nothing is left behind")) };
+    format.print(&report, Report::show)?;
+    Ok(if report.is_good() { Exit::Ok } else { Exit::Failed })
+}
+
+/// The whole demo in a folder; `None` when it was interrupted. Nothing of it runs any more when this returns.
+async fn play_in(folder: &Path, options: &Options, shutdown: &Shutdown) -> Result<Option<Report>, CliError> {
     let local =
         LocalOptions { node_capacity: "20GiB".to_owned(), ..LocalOptions::default() }.on_free_ports()?;
-    let cluster = LocalCluster::open(folder.path(), &local)?;
-    let mut demo = Demo::start(&cluster, &options, &shutdown).await?;
+    let cluster = LocalCluster::open(folder, &local)?;
+    let mut demo = Demo::start(&cluster, options, shutdown).await?;
     let outcome = shutdown.or(demo.play()).await;
-    let stop = demo.stop(&shutdown).await;
-    match outcome {
-        Some(report) => {
-            stop?;
-            let report = report?;
-            format.print(&report, Report::show)?;
-            Ok(if report.is_good() { Exit::Ok } else { Exit::Failed })
-        }
-        None => Err(CliError::failed("interrupted")),
-    }
+    let stopped = demo.stop(shutdown).await;
+    let report = outcome.transpose()?;
+    stopped?;
+    Ok(report)
 }
 
 struct Demo {
@@ -87,12 +101,9 @@ impl Demo {
         let nodes = NodeProcesses::start(cluster)?;
         let tenant =
             DemoTenant::start(options.mailboxes, options.messages, options.bytes, options.seed).await?;
-        let control = Control::start(cluster, shutdown).await?;
         let client = client::connect_to(&cluster.profile)?;
-        let mut demo = Self { nodes, control, client, tenant };
-        demo.all_nodes_up().await?;
-        demo.client.connect_tenant(demo.tenant.connect_request()).await?;
-        Ok(demo)
+        let control = Control::start(cluster, shutdown).await?;
+        Ok(Self { nodes, control, client, tenant })
     }
 
     async fn all_nodes_up(&mut self) -> Result<(), CliError> {
@@ -114,6 +125,8 @@ impl Demo {
     }
 
     async fn play(&mut self) -> Result<Report, CliError> {
+        self.all_nodes_up().await?;
+        self.client.connect_tenant(self.tenant.connect_request()).await?;
         step("Backing everything up");
         let first = self.back_up().await?;
         step("Changing the tenant: new, edited, moved, deleted and flagged messages");

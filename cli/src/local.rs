@@ -1,9 +1,11 @@
 //! A whole cluster on one machine: folders, certificates, keys and one configuration file per role, the same files a cluster
 //! uses. `up` runs them in one process, `demo` with storage nodes as child processes.
 //!
-//! Everything is made once and kept: starting again on the same folder finds what is there.
+//! Everything is made once and kept: starting again on the same folder finds what is there. The folder is locked before anything in
+//! it is read or written, so that a second `up` cannot rewrite the configuration of the first.
 
 use std::{
+    fs::{File, TryLockError},
     net::TcpListener,
     path::{Path, PathBuf},
 };
@@ -18,6 +20,11 @@ use crate::{client::Profile, error::CliError};
 
 /// The cluster's name in every certificate of a local cluster.
 const CLUSTER: &str = "local";
+/// Shorter than a cluster's: with every third of it the worker tells how far it is, which is what a progress bar shows, and after a
+/// `kill -9` its jobs go on after so long.
+const LEASE_SECONDS: u64 = 15;
+/// Whoever holds a lock on this file has the folder. The system lets go of it when the process ends, however it ends.
+const LOCK_FILE: &str = "up.lock";
 
 /// Where the storage nodes of a local cluster live and how much they may hold.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,6 +94,7 @@ pub struct LocalCluster {
     pub worker: PathBuf,
     /// How an operator reaches it.
     pub profile: Profile,
+    _lock: File,
 }
 
 /// One storage node of a local cluster.
@@ -102,6 +110,7 @@ impl LocalCluster {
     pub fn open(folder: &Path, options: &LocalOptions) -> Result<Self, CliError> {
         std::fs::create_dir_all(folder.join("config"))?;
         let folder = std::path::absolute(folder)?;
+        let lock = lock(&folder)?;
         let pki = Pki::open_or_create(&folder.join("pki"), CLUSTER).map_err(CliError::failed)?;
         make_key_file(&folder.join("key.json"))?;
         make_signing_key(&folder)?;
@@ -126,12 +135,28 @@ impl LocalCluster {
             folder,
             nodes,
             profile,
+            _lock: lock,
         })
     }
 
     /// The folder it lives in.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, CliError> {
+    let path = folder.join(LOCK_FILE);
+    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(CliError::failed(format!(
+            "{} is in use by another `holdfast up`: stop it, or give this one its own folder with --data",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(error)) => {
+            Err(CliError::failed(format!("cannot lock {}: {error}", path.display())))
+        }
     }
 }
 
@@ -212,7 +237,7 @@ fn coordinator_config(
     placed: &[(String, u16)],
 ) -> String {
     let mut text = format!(
-        "cluster = {}\nname = \"coordinator-1\"\nlisten = {}\nadmin-listen = {}\ncatalog-url = {}\nkey-file = {}\nsigning-key-file = {}\n\n{}\n[pool]\nname = \"default\"\ncopies = 2\nack-sites = 2\n",
+        "cluster = {}\nname = \"coordinator-1\"\nlisten = {}\nadmin-listen = {}\ncatalog-url = {}\nkey-file = {}\nsigning-key-file = {}\nlease-seconds = {LEASE_SECONDS}\n\n{}\n[pool]\nname = \"default\"\ncopies = 2\nack-sites = 2\n",
         quoted(CLUSTER),
         quoted(&options.listen),
         quoted(&options.admin_listen),
@@ -239,4 +264,24 @@ fn worker_config(options: &LocalOptions, tls: &TlsOptions) -> String {
         options.slots,
         tls_table(tls)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_use_is_refused_before_anything_in_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = LocalCluster::open(folder.path(), &LocalOptions::default()).unwrap();
+        let before = std::fs::read(&first.coordinator).unwrap();
+        let other = LocalOptions { listen: "127.0.0.1:9".to_owned(), ..LocalOptions::default() };
+        let refused = LocalCluster::open(folder.path(), &other).err().unwrap();
+        assert!(refused.to_string().contains("is in use by another `holdfast up`"), "{refused}");
+        assert_eq!(refused.exit().code(), 1);
+        assert_eq!(std::fs::read(&first.coordinator).unwrap(), before);
+        drop(first);
+        let again = LocalCluster::open(folder.path(), &other).unwrap();
+        assert_ne!(std::fs::read(&again.coordinator).unwrap(), before);
+    }
 }

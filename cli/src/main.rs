@@ -9,6 +9,8 @@ mod error;
 mod follow;
 mod local;
 mod output;
+mod redact;
+mod startup;
 
 use clap::Parser as _;
 use holdfast_runtime::Exit;

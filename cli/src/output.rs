@@ -54,6 +54,15 @@ impl Format {
         }
         Ok(())
     }
+
+    /// Like [`print`](Self::print), with the JSON on one line: for what a script reads line by line while the command goes on.
+    pub fn print_line<T: Serialize>(self, document: &T, text: impl FnOnce(&T)) -> Result<(), CliError> {
+        match self {
+            Self::Text => text(document),
+            Self::Json => say!("{}", serde_json::to_string(document).map_err(CliError::failed)?),
+        }
+        Ok(())
+    }
 }
 
 /// A table whose columns are as wide as their widest cell.
@@ -140,6 +149,7 @@ pub fn account(account: &Account, kind: &str) -> String {
     };
     let parts = [
         (stored, account.stored),
+        ("of them with a part missing", account.incomplete),
         ("unchanged", account.unchanged),
         (skipped, account.skipped),
         ("gone", account.gone),
@@ -155,7 +165,12 @@ pub fn account(account: &Account, kind: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_model::JobState;
+    use holdfast_proto::coordinator::Job;
+    use holdfast_runtime::Exit;
+
     use super::*;
+    use crate::follow;
 
     #[test]
     fn sizes_read_like_a_person_writes_them() {
@@ -170,6 +185,20 @@ mod tests {
         assert_eq!(account(&happened, "backup"), "3 stored, 2 skipped, 1 removed");
         assert_eq!(account(&happened, "restore"), "3 restored, 2 there already, 1 removed");
         assert_eq!(account(&happened, "verify"), "3 proved, 2 outside the sample, 1 removed");
+        let incomplete = Account { incomplete: 1, ..happened };
+        let shown = "3 stored, 1 of them with a part missing, 2 skipped, 1 removed";
+        assert_eq!(account(&incomplete, "backup"), shown);
         assert_eq!(account(&Account::default(), "backup"), "nothing to do");
+    }
+
+    #[test]
+    fn a_run_that_stored_something_with_a_part_missing_ends_with_exceptions() {
+        let job = |incomplete| Job {
+            state: JobState::Done.as_str().to_owned(),
+            account: Some(Account { listed: 3, stored: 3, incomplete, ..Account::default() }.into()),
+            ..Job::default()
+        };
+        assert_eq!(follow::exit(&[job(0), job(0)]), Exit::Ok);
+        assert_eq!(follow::exit(&[job(0), job(1)]), Exit::Exceptions);
     }
 }

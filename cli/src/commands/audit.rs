@@ -11,9 +11,13 @@ use crate::{
 
 /// Show the newest audit rows and whether their chain holds
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  holdfast audit
+  holdfast audit --newest 500 --json")]
 pub struct Options {
     /// How many rows
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     newest: u32,
 }
 

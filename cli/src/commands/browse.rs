@@ -25,24 +25,25 @@ pub struct Options {
     #[arg(default_value = "")]
     path: String,
     /// At most this many entries
-    #[arg(long, default_value_t = 1000)]
-    limit: usize,
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
 }
 
 pub async fn run(options: Options, server: &ServerArguments, format: Format) -> Result<Exit, CliError> {
     let mut client = client::connect(server)?;
     let mut whole = BrowseResponse::default();
+    let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
     loop {
         let request = BrowseRequest {
             snapshot: options.snapshot.clone(),
             path: options.path.clone(),
-            limit: PAGE.min(u32::try_from(options.limit - whole.entries.len()).unwrap_or(PAGE)),
+            limit: PAGE.min(u32::try_from(limit.saturating_sub(whole.entries.len())).unwrap_or(PAGE)),
             page_token: whole.next_page_token.clone(),
         };
         let page = client.browse(request).await?.into_inner();
         whole.entries.extend(page.entries);
         whole.next_page_token = page.next_page_token;
-        if whole.next_page_token.is_empty() || whole.entries.len() >= options.limit {
+        if whole.next_page_token.is_empty() || whole.entries.len() >= limit {
             break;
         }
     }

@@ -11,6 +11,9 @@ use crate::{
 
 /// Show what changed between two snapshots of one resource
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  holdfast diff 4f0c2a9be1d37788 91ab34cd56ef7890    what came, went, changed and moved")]
 pub struct Options {
     /// The older snapshot
     a: String,

@@ -1,6 +1,6 @@
 //! `holdfast jobs`: the jobs, or one of them with its failed items.
 
-use holdfast_model::Account;
+use holdfast_model::{Account, JobState};
 use holdfast_proto::coordinator::{
     GetJobRequest, GetJobResponse, GetRunRequest, Job, ListJobsRequest, RetryJobRequest,
 };
@@ -19,7 +19,8 @@ use crate::{
 Examples:
   holdfast jobs --state parked
   holdfast jobs 9c1b…            one job, with the items it could not store
-  holdfast jobs 9c1b… --follow   a run or a job, until it ends")]
+  holdfast jobs 9c1b… --follow   a run or a job, until it ends
+  holdfast jobs 9c1b… --retry    a parked job, once its cause is mended")]
 pub struct Options {
     /// A job, or a run with --follow
     id: Option<String>,
@@ -36,7 +37,7 @@ pub struct Options {
     #[arg(long)]
     state: Option<String>,
     /// At most this many, the newest first
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     newest: u32,
 }
 
@@ -91,8 +92,12 @@ fn table(jobs: &[Job]) {
     let mut table = Table::new(&["JOB", "KIND", "RESOURCE", "STATE", "TRIES", "CREATED (UTC)", "ACCOUNT"]);
     for job in jobs {
         let account: Account = job.account.unwrap_or_default().into();
-        let account =
-            if job.message.is_empty() { output::account(&account, &job.kind) } else { job.message.clone() };
+        // What is done is told by its account; what waits or gave up, by its reason.
+        let account = if job.message.is_empty() || job.state == JobState::Done.as_str() {
+            output::account(&account, &job.kind)
+        } else {
+            job.message.clone()
+        };
         table.row([
             job.id.clone(),
             job.kind.clone(),

@@ -16,10 +16,10 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Make a new key file
-    #[command(after_help = "Example:\n  holdfast key init --out /etc/holdfast/key.json")]
+    #[command(after_help = "Examples:\n  holdfast key init --out /etc/holdfast/key.json")]
     Init(InitOptions),
     /// Make the key that coordinators sign with, and its public half for the storage nodes
-    #[command(after_help = "Example:\n  holdfast key signing --out /etc/holdfast")]
+    #[command(after_help = "Examples:\n  holdfast key signing --out /etc/holdfast")]
     Signing(SigningOptions),
 }
 

@@ -11,6 +11,10 @@ use crate::{
 
 /// Show the storage nodes
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  holdfast nodes
+  holdfast nodes --json")]
 pub struct Options {}
 
 pub async fn run(_options: Options, server: &ServerArguments, format: Format) -> Result<Exit, CliError> {

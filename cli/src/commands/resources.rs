@@ -11,6 +11,10 @@ use crate::{
 
 /// List what can be protected in a tenant
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  holdfast resources contoso
+  holdfast resources contoso --workload mail --refresh    ask Microsoft first")]
 pub struct Options {
     /// The tenant's name
     tenant: String,

@@ -12,6 +12,10 @@ use crate::{
 
 /// List recovery points
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  holdfast snapshots contoso
+  holdfast snapshots contoso --resource user:alex@contoso.com")]
 pub struct Options {
     /// The tenant's name
     tenant: String,

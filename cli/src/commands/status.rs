@@ -1,6 +1,6 @@
 //! `holdfast status`: is everybody protected? The answer stands in the first line.
 
-use holdfast_proto::coordinator::{GetStatusRequest, GetStatusResponse};
+use holdfast_proto::coordinator::{GetStatusRequest, GetStatusResponse, TenantStatus};
 use holdfast_runtime::Exit;
 
 use crate::{
@@ -9,8 +9,15 @@ use crate::{
     output::{self, Format, Table, say},
 };
 
+/// Parked jobs named one by one; the others are counted.
+const PARKED_SHOWN: usize = 5;
+
 /// Tell whether everybody is protected
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  holdfast status
+  holdfast status --failed    with the failed items, grouped by cause")]
 pub struct Options {
     /// Show failed items, grouped by cause
     #[arg(long)]
@@ -33,14 +40,50 @@ fn is_fine(answer: &GetStatusResponse) -> bool {
     everybody && answer.jobs_parked == 0 && answer.nodes_up == answer.nodes
 }
 
-fn show(answer: &GetStatusResponse, failed: bool) {
-    let resources: u64 = answer.tenants.iter().map(|tenant| tenant.resources).sum();
-    let protected: u64 = answer.tenants.iter().map(|tenant| tenant.protected).sum();
-    match (resources, is_fine(answer)) {
-        (0, _) => say!("Nothing to protect yet: connect a tenant with `holdfast tenant connect`."),
-        (_, true) => say!("Everybody is protected: {protected} of {resources}."),
-        (_, false) => say!("ATTENTION: {protected} of {resources} protected."),
+/// The answer in one line: whether everybody is protected, and if not, why.
+fn headline(answer: &GetStatusResponse) -> String {
+    let sum = |of: fn(&TenantStatus) -> u64| answer.tenants.iter().map(of).sum::<u64>();
+    let (resources, protected) = (sum(|tenant| tenant.resources), sum(|tenant| tenant.protected));
+    if is_fine(answer) {
+        return match resources {
+            0 => "Nothing to protect yet: connect a tenant with `holdfast tenant connect`.".to_owned(),
+            _ => format!("Everybody is protected: {protected} of {resources}."),
+        };
     }
+    let reasons = [
+        (sum(|tenant| tenant.never_backed_up), "never backed up"),
+        (sum(|tenant| tenant.last_run_failed), "whose last run failed"),
+        (sum(|tenant| tenant.items_failed), "failed items"),
+        (answer.jobs_parked, "parked jobs"),
+        (answer.nodes.saturating_sub(answer.nodes_up), "storage nodes down"),
+    ];
+    let reasons: Vec<String> =
+        reasons.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what}: {n}")).collect();
+    format!("ATTENTION: {protected} of {resources} protected; {}.", reasons.join(", "))
+}
+
+/// The first parked jobs with their reasons and what to do, and how many more there are.
+fn parked(answer: &GetStatusResponse) -> Vec<String> {
+    let mut lines: Vec<String> = answer
+        .parked
+        .iter()
+        .take(PARKED_SHOWN)
+        .map(|job| {
+            format!(
+                "parked: {} of {}: {} ({}); queue it again with `holdfast jobs {} --retry`",
+                job.kind, job.resource, job.message, job.code, job.id
+            )
+        })
+        .collect();
+    let more = answer.jobs_parked.saturating_sub(lines.len() as u64);
+    if more > 0 {
+        lines.push(format!("parked: {more} more; `holdfast jobs --state parked` lists them"));
+    }
+    lines
+}
+
+fn show(answer: &GetStatusResponse, failed: bool) {
+    say!("{}", headline(answer));
     say!(
         "storage: {} of {} nodes, {} of {} sites answer · jobs: {} running, {} queued, {} parked · leader: {}",
         answer.nodes_up,
@@ -73,15 +116,15 @@ fn show(answer: &GetStatusResponse, failed: bool) {
         ]);
     }
     table.print("No tenants.");
-    for job in &answer.parked {
-        say!(
-            "parked: {} of {}: {} ({}); queue it again with `holdfast jobs {} --retry`",
-            job.kind,
-            job.resource,
-            job.message,
-            job.code,
-            job.id
-        );
+    for line in parked(answer) {
+        say!("{line}");
+    }
+    let items_failed: u64 = answer.tenants.iter().map(|tenant| tenant.items_failed).sum();
+    if items_failed > 0 && !failed {
+        say!("failed items: `holdfast status --failed` groups them by cause");
+    }
+    if answer.nodes_up < answer.nodes {
+        say!("storage nodes down: `holdfast nodes` names them and why");
     }
     if failed {
         let mut table = Table::new(&["TENANT", "CAUSE", "ITEMS", "RESOURCES", "FOR EXAMPLE"]);
@@ -95,5 +138,53 @@ fn show(answer: &GetStatusResponse, failed: bool) {
             ]);
         }
         table.print("No failed items.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_proto::coordinator::Job;
+
+    use super::*;
+
+    fn answer() -> GetStatusResponse {
+        let tenant = TenantStatus { resources: 3, protected: 3, ..TenantStatus::default() };
+        GetStatusResponse { tenants: vec![tenant], nodes: 3, nodes_up: 3, ..GetStatusResponse::default() }
+    }
+
+    #[test]
+    fn attention_says_what_needs_it() {
+        assert_eq!(headline(&answer()), "Everybody is protected: 3 of 3.");
+        let mut bad = answer();
+        bad.tenants[0].protected = 2;
+        bad.tenants[0].never_backed_up = 1;
+        (bad.jobs_parked, bad.nodes_up) = (7, 2);
+        assert_eq!(
+            headline(&bad),
+            "ATTENTION: 2 of 3 protected; never backed up: 1, parked jobs: 7, storage nodes down: 1."
+        );
+        let empty = GetStatusResponse { nodes: 3, nodes_up: 2, ..GetStatusResponse::default() };
+        assert_eq!(headline(&empty), "ATTENTION: 0 of 0 protected; storage nodes down: 1.");
+    }
+
+    #[test]
+    fn the_first_parked_jobs_are_named_and_the_rest_counted() {
+        let job = |id: &str| Job {
+            id: id.to_owned(),
+            kind: "backup".to_owned(),
+            resource: "user:alex@contoso.com".to_owned(),
+            message: "Microsoft refuses the mailbox".to_owned(),
+            code: "ErrorAccessDenied".to_owned(),
+            ..Job::default()
+        };
+        let one = GetStatusResponse { jobs_parked: 1, parked: vec![job("a1")], ..answer() };
+        let line = "parked: backup of user:alex@contoso.com: Microsoft refuses the mailbox (ErrorAccessDenied); \
+                    queue it again with `holdfast jobs a1 --retry`";
+        assert_eq!(parked(&one), [line]);
+        let many = GetStatusResponse { jobs_parked: 30, parked: vec![job("a1"); 20], ..answer() };
+        let lines = parked(&many);
+        assert_eq!(lines.len(), PARKED_SHOWN + 1);
+        assert_eq!(lines[PARKED_SHOWN], "parked: 25 more; `holdfast jobs --state parked` lists them");
+        assert!(parked(&answer()).is_empty());
     }
 }

@@ -16,11 +16,12 @@ use crate::{
 pub enum Command {
     /// Check the permissions of an app registration and store it
     #[command(after_help = "\
-Example:
+Examples:
   holdfast tenant connect contoso --tenant-id 8f0c… --client-id 51d2… --client-secret-file secret.txt \\
       --restore-client-id 77aa… --restore-client-secret-file restore-secret.txt")]
     Connect(Box<ConnectOptions>),
     /// List connected tenants
+    #[command(after_help = "Examples:\n  holdfast tenant list\n  holdfast tenant list --json")]
     List,
 }
 

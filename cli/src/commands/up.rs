@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use holdfast_job_queue::InProcessQueue;
 use holdfast_runtime::{Exit, Shutdown, config, telemetry};
+use serde::Serialize;
 
 use super::daemons::{clock, random};
 use crate::{
     client::Profile,
     error::CliError,
     local::{LocalCluster, LocalOptions},
-    output::say,
+    output::{Format, say},
+    startup,
 };
 
 /// Run every role on this machine with embedded defaults
@@ -18,7 +20,10 @@ use crate::{
 /// Two sites on one machine prove the software, not the protection: put the second site on another machine before you rely on
 /// it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  holdfast up --data /srv/holdfast")]
+#[command(after_help = "\
+Examples:
+  holdfast up --data /srv/holdfast
+  holdfast up --data /srv/holdfast --config /etc/holdfast/up.toml")]
 pub struct Options {
     /// The folder everything is kept in; made when missing
     #[arg(long, value_name = "DIR")]
@@ -28,38 +33,58 @@ pub struct Options {
     config: Option<PathBuf>,
 }
 
-pub async fn run(options: Options) -> Result<Exit, CliError> {
+/// Tells scripts that the cluster takes calls, and where.
+#[derive(Serialize)]
+struct Ready {
+    coordinator: String,
+    admin: String,
+    storage_nodes: usize,
+    data: PathBuf,
+    key_file: PathBuf,
+    profile: PathBuf,
+}
+
+impl Ready {
+    fn show(&self) {
+        say!(
+            "Holdfast is up: coordinator {}, {} storage nodes, data in {}.",
+            self.coordinator,
+            self.storage_nodes,
+            self.data.display()
+        );
+        say!(
+            "Connect a tenant: holdfast tenant connect NAME --tenant-id ID --client-id ID --client-secret-file FILE"
+        );
+        say!("Keep a copy of {} offline: without it nothing can be restored.", self.key_file.display());
+    }
+}
+
+pub async fn run(options: Options, format: Format) -> Result<Exit, CliError> {
     let local: LocalOptions = match &options.config {
         Some(path) => config::load(path).map_err(CliError::config)?,
         None => LocalOptions::default(),
     };
+    let profile = Profile::default_path()?;
     let cluster = LocalCluster::open(&options.data, &local)?;
     let _telemetry =
         telemetry::init("up", "local", &telemetry::TelemetryOptions::default()).map_err(CliError::config)?;
     let shutdown = Shutdown::on_signals();
     let nodes = start_nodes(&cluster, &shutdown).await?;
     let control = Control::start(&cluster, &shutdown).await?;
-    let profile = Profile::default_path()?;
     cluster.profile.save(&profile)?;
-    say!(
-        "Holdfast is up: coordinator {}, {} storage nodes, data in {}.",
-        local.listen,
-        nodes.len(),
-        cluster.folder().display()
-    );
-    say!(
-        "Connect a tenant: holdfast tenant connect NAME --tenant-id ID --client-id ID --client-secret-file FILE"
-    );
-    say!(
-        "Keep a copy of {} offline: without it nothing can be restored.",
-        cluster.folder().join("key.json").display()
-    );
+    let ready = Ready {
+        coordinator: local.listen,
+        admin: local.admin_listen,
+        storage_nodes: nodes.len(),
+        data: cluster.folder().to_owned(),
+        key_file: cluster.folder().join("key.json"),
+        profile,
+    };
+    format.print_line(&ready, Ready::show)?;
     shutdown.wait().await;
     control.join().await?;
     for node in nodes {
-        node.await
-            .map_err(CliError::failed)?
-            .map_err(|error| CliError::failed(super::daemons::chain(&error)))?;
+        node.await.map_err(CliError::failed)?.map_err(startup::failed)?;
     }
     Ok(Exit::Ok)
 }
@@ -73,7 +98,7 @@ async fn start_nodes(cluster: &LocalCluster, shutdown: &Shutdown) -> Result<Vec<
         // Each listens before it is called up: a port that is taken ends the command, not only the node.
         let node = holdfast_storage_node::start(options, clock(), random(), shutdown.clone())
             .await
-            .map_err(|error| CliError::failed(super::daemons::chain(&error)))?;
+            .map_err(startup::failed)?;
         nodes.push(tokio::spawn(node.join()));
     }
     Ok(nodes)
@@ -88,26 +113,27 @@ pub struct Control {
 impl Control {
     /// Starts both and comes back when the coordinator takes calls.
     pub async fn start(cluster: &LocalCluster, shutdown: &Shutdown) -> Result<Self, CliError> {
-        let failed = |error: &dyn std::error::Error| CliError::failed(super::daemons::chain(error));
         let queue = InProcessQueue::new();
         let options: holdfast_coordinator::CoordinatorOptions =
             config::load(&cluster.coordinator).map_err(CliError::config)?;
         let parts =
             holdfast_coordinator::Parts { clock: clock(), random: random(), queue: queue.publisher() };
         let coordinator =
-            holdfast_coordinator::start(options, parts, shutdown.clone()).await.map_err(|e| failed(&e))?;
+            holdfast_coordinator::start(options, parts, shutdown.clone()).await.map_err(startup::failed)?;
         let options: holdfast_worker::WorkerOptions =
             config::load(&cluster.worker).map_err(CliError::config)?;
         let parts = holdfast_worker::Parts::in_process(&options, &queue, clock(), random())
-            .map_err(|e| failed(&e))?;
+            .map_err(startup::failed)?;
         let worker = tokio::spawn(holdfast_worker::run(options, parts, shutdown.clone()));
         Ok(Self { coordinator, worker })
     }
 
     /// Waits for both to end after the shutdown was triggered.
     pub async fn join(self) -> Result<(), CliError> {
-        let failed = |error: &dyn std::error::Error| CliError::failed(super::daemons::chain(error));
-        self.worker.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-        self.coordinator.join().await.map_err(|e| failed(&e))
+        let worker = self.worker.await;
+        // Both are waited for before either's failure is told: nothing writes into the folder after this.
+        let coordinator = self.coordinator.join().await;
+        worker.map_err(CliError::failed)?.map_err(startup::failed)?;
+        coordinator.map_err(startup::failed)
     }
 }

@@ -1,6 +1,12 @@
 //! Storage nodes as child processes of this binary.
+//!
+//! They never outlive it: killed when dropped, and where this process dies without dropping anything (`kill -9`) their standard
+//! input ends, and they with it.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, Stdio},
+};
 
 use crate::{error::CliError, local::LocalCluster};
 
@@ -15,7 +21,10 @@ impl NodeProcesses {
             let child = Command::new(&binary)
                 .args(["storage-node", "--config"])
                 .arg(&node.config)
-                .stdin(Stdio::null())
+                .arg("--until-stdin-ends")
+                // Ctrl-C in a terminal is for the demo, which then stops them in its order.
+                .process_group(0)
+                .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()?;
