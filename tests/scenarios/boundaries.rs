@@ -16,6 +16,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("graph-sim", &["model", "runtime"]),
     ("storage-client", &["model", "proto", "record", "runtime", "repository"]),
     ("storage-node", &["model", "proto", "record", "runtime"]),
+    // No part of the product: it drives the core of both.
+    ("storage-sim", &["model", "proto", "record", "repository", "runtime", "storage-client", "storage-node"]),
     (
         "coordinator",
         &["model", "runtime", "proto", "record", "repository", "job-queue", "graph-client", "storage-client"],
@@ -27,8 +29,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Who may import what of the wire's machinery.
-const MAY_SPEAK_GRPC: &[&str] =
-    &["proto", "runtime", "storage-client", "storage-node", "coordinator", "worker", "cli", "tests"];
+const MAY_SPEAK_GRPC: &[&str] = &[
+    "proto",
+    "runtime",
+    "storage-client",
+    "storage-node",
+    "storage-sim",
+    "coordinator",
+    "worker",
+    "cli",
+    "tests",
+];
 
 fn edges() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new()

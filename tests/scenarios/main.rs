@@ -2,8 +2,10 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::disallowed_methods)]
 
 mod bad_input;
+mod bad_storage;
 mod boundaries;
 mod cluster_under_faults;
+mod command_line;
 mod examples;
 mod large_mailbox;
 mod leadership;

@@ -18,7 +18,7 @@ use holdfast_proto::{
 use holdfast_repository::KeyFile;
 use holdfast_runtime::{
     SystemRandom,
-    grpc::{Channels, TlsOptions, TracedChannel},
+    grpc::{Channels, Connect as _, TlsConnect, TlsOptions, TracedChannel},
     pki::Pki,
 };
 
@@ -43,6 +43,10 @@ pub struct ClusterOptions {
     pub slots: u32,
     /// The `[quota]` section of every worker, as TOML lines.
     pub quota: String,
+    /// The `[storage]` section of every worker, as TOML lines; empty for the defaults.
+    pub storage: String,
+    /// Options of every storage node beside its place and certificates, as TOML lines.
+    pub node: String,
     /// The `[telemetry]` section of every process, as TOML lines; empty for the defaults.
     pub telemetry: String,
 }
@@ -57,6 +61,8 @@ impl Default for ClusterOptions {
             slots: 3,
             // A dead worker's slots come back well before a test loses patience.
             quota: "slot-ttl-s = 15\n".to_owned(),
+            storage: String::new(),
+            node: "capacity = \"100GiB\"\n".to_owned(),
             telemetry: String::new(),
         }
     }
@@ -103,13 +109,41 @@ impl Cluster {
             pki: files.pki,
             operator_tls,
         };
+        cluster.nodes_are_up().await;
+        cluster
+    }
+
+    /// Where a storage node keeps its data.
+    pub fn node_data(&self, index: usize) -> PathBuf {
+        self.folder.join(format!("node-{}", index + 1))
+    }
+
+    /// The configuration file of a storage node.
+    pub fn node_config(&self, index: usize) -> PathBuf {
+        self.folder.join(format!("node-{}.toml", index + 1))
+    }
+
+    /// Replaces a line of a storage node's configuration; the node reads it at its next start.
+    pub fn set_node_option(&self, index: usize, option: &str, value: &str) {
+        let path = self.node_config(index);
+        let text = std::fs::read_to_string(&path).expect("read the configuration");
+        let prefix = format!("{option} = ");
+        assert_eq!(text.lines().filter(|line| line.starts_with(&prefix)).count(), 1, "{option} in {text}");
+        let set = |line: &str| match line.starts_with(&prefix) {
+            true => format!("{prefix}{value}\n"),
+            false => format!("{line}\n"),
+        };
+        std::fs::write(&path, text.lines().map(set).collect::<String>()).expect("write the configuration");
+    }
+
+    /// Waits until every storage node answers and is part of the layout.
+    pub async fn nodes_are_up(&self) {
         eventually("every storage node is up", START_WITHIN, || async {
             let status =
-                cluster.operator().get_status(GetStatusRequest { failed: false }).await.ok()?.into_inner();
+                self.operator().get_status(GetStatusRequest { failed: false }).await.ok()?.into_inner();
             (status.nodes > 0 && status.nodes_up == status.nodes && !status.leader.is_empty()).then_some(())
         })
         .await;
-        cluster
     }
 
     /// A client of the first coordinator that runs.
@@ -118,7 +152,8 @@ impl Cluster {
     }
 
     pub fn operator_at(&self, index: usize) -> OperatorApiClient<TracedChannel> {
-        let channel = Channels::connect(&self.addresses[index], &self.operator_tls, Role::Coordinator);
+        let connect = TlsConnect { tls: self.operator_tls.clone(), server_role: Role::Coordinator };
+        let channel = connect.connect(&self.addresses[index]);
         OperatorApiClient::new(Channels::traced(channel.expect("valid certificates")))
     }
 
@@ -273,7 +308,11 @@ impl Files {
         let nodes = (1..=options.nodes.len())
             .map(|id| {
                 let site = options.nodes[id - 1];
-                write(Role::StorageNode, format!("node-{id}"), node(folder, id, site, node_ports[id - 1]))
+                write(
+                    Role::StorageNode,
+                    format!("node-{id}"),
+                    node(folder, options, (id, site), node_ports[id - 1]),
+                )
             })
             .collect();
         let coordinators = (0..options.coordinators)
@@ -301,11 +340,12 @@ impl Files {
     }
 }
 
-fn node(folder: &Path, id: usize, site: &str, port: u16) -> String {
+fn node(folder: &Path, options: &ClusterOptions, (id, site): (usize, &str), port: u16) -> String {
     format!(
-        "cluster = \"{CLUSTER}\"\nnode-id = {id}\nsite = \"{site}\"\nlisten = \"127.0.0.1:{port}\"\ndata = {:?}\ncapacity = \"100GiB\"\ncoordinator-public-key-file = {:?}\n{{tls}}",
+        "cluster = \"{CLUSTER}\"\nnode-id = {id}\nsite = \"{site}\"\nlisten = \"127.0.0.1:{port}\"\ndata = {:?}\ncoordinator-public-key-file = {:?}\n{}{{tls}}",
         folder.join(format!("node-{id}")),
-        folder.join("signing.pub")
+        folder.join("signing.pub"),
+        options.node
     )
 }
 
@@ -337,10 +377,11 @@ fn coordinator(
 
 fn worker(services: &Services, options: &ClusterOptions, name: &str, addresses: &[String]) -> String {
     format!(
-        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\nredis-url = \"{}\"\n\n[queue]\namqp-url = \"{}\"\n\n[quota]\n{}\n{{tls}}",
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\nredis-url = \"{}\"\n\n[queue]\namqp-url = \"{}\"\n\n[quota]\n{}\n[storage]\n{}\n{{tls}}",
         options.slots,
         services.redis.url(),
         services.rabbit.url(),
         options.quota,
+        options.storage,
     )
 }

@@ -5,11 +5,13 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
 pub mod cluster;
+pub mod damage;
 pub mod eventually;
 pub mod process;
 pub mod services;
 pub mod sim;
 pub mod single_node;
+pub mod small_disk;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use eventually::eventually;
