@@ -206,6 +206,10 @@ fn release_graph(error: &GraphError) -> Release {
             ReleaseReason::Permanent,
             say("check that the user has an active mailbox in Exchange Online and room in it"),
         ),
+        // It says itself what to do, and connecting again would not help.
+        _ if matches!(error, GraphError::ClaimsDemanded { .. }) => {
+            (ReleaseReason::Permanent, error.to_string())
+        }
         ErrorClass::FailTenant | ErrorClass::ReAuth => (
             ReleaseReason::Permanent,
             say("run `holdfast tenant connect` again: it says which permission or secret is missing"),
@@ -257,5 +261,14 @@ mod tests {
         let release = JobError::from(error).release().unwrap();
         assert_eq!(release.reason, ReleaseReason::Permanent);
         assert!(release.message.contains("holdfast tenant connect"));
+    }
+
+    #[test]
+    fn a_blocked_app_is_not_told_to_connect_again() {
+        let release = JobError::from(GraphError::ClaimsDemanded { request_id: None }).release().unwrap();
+        assert_eq!(release.reason, ReleaseReason::Permanent);
+        assert!(
+            release.message.contains("conditional access") && !release.message.contains("tenant connect")
+        );
     }
 }

@@ -218,7 +218,7 @@ async fn a_job_whose_storage_is_away_is_given_back_with_its_reason() {
     let test = start(Some(a_lease()), Beat::GoesOn, Duration::from_millis(300)).await;
     eventually("given back", || !test.coordinator.released.lock().unwrap().is_empty()).await;
     let released = test.coordinator.released.lock().unwrap()[0].clone();
-    assert_eq!((released.reason(), released.code.as_str()), (ReleaseReason::Retry, "storage"));
+    assert_eq!((released.reason(), released.code.as_str()), (ReleaseReason::Deferred, "storage-unavailable"));
     assert_eq!(released.fence.unwrap().attempt, 7);
     test.end().await;
 }
