@@ -266,19 +266,18 @@ impl Shown {
         self.pins.is_empty() && !self.has_checkpoint && self.highest_fence == Fence::default()
     }
 
-    /// Whether this owner can be believed not to have stored a pin.
+    /// Whether this owner can be believed not to have stored a pin, and never to store it.
     ///
-    /// State is lost as a whole. So an owner that shows an earlier pin never had this one, while one whose pins all are
-    /// later may have lost it, or was asked for the newest only. One without pins counts when it has decided against the
-    /// pin's fence.
+    /// It stores none below the fence it has seen, and one per sequence; without either it may take the pin as soon as a
+    /// forgotten worker sends it, and make a minority whole. State is lost as a whole: an owner that shows an earlier pin
+    /// never had this one, while one whose pins all are later may have lost it, or was asked for the newest only.
     fn denies(&self, sequence: Sequence, hash: PinHash, pin: &Pin) -> bool {
         if self.pins.contains_key(&(sequence, hash)) {
             return false;
         }
-        match self.pins.first_key_value() {
-            Some(((oldest, _), _)) => *oldest <= sequence,
-            None => self.highest_fence > pin.fence,
-        }
+        let has_another = self.pins.keys().any(|(other, _)| *other == sequence);
+        let never_had = self.pins.first_key_value().is_none_or(|((oldest, _), _)| *oldest <= sequence);
+        has_another || (never_had && self.highest_fence > pin.fence)
     }
 }
 
@@ -332,5 +331,54 @@ fn read_pin(space: &PinSpace, workload: Workload, node: NodeId, bytes: Bytes) ->
             tracing::warn!(%node, %error, "storage node showed a pin that cannot be read");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_model::{Epoch, Generation, SnapshotId};
+
+    use super::*;
+
+    fn pin(sequence: u64, attempt: u64) -> Pin {
+        Pin {
+            tenant: TenantId([1; 16]),
+            resource: ResourceId([2; 16]),
+            workload: Workload::Mail,
+            sequence: Sequence(sequence),
+            fence: Fence { generation: Generation(1), attempt },
+            epoch: Epoch(1),
+            snapshot: SnapshotId([3; 8]),
+            root: ChunkId([4; 32]),
+            sealed_root: Bytes::new(),
+            previous: None,
+            created_ms: 5,
+            retain_until_ms: 0,
+            items: 0,
+            items_missing: 0,
+        }
+    }
+
+    fn owner(pins: &[Pin], attempt: u64) -> Shown {
+        Shown {
+            pins: pins.iter().map(|pin| ((pin.sequence, pin.hash()), pin.clone())).collect(),
+            highest_fence: Fence { generation: Generation(1), attempt },
+            has_checkpoint: false,
+        }
+    }
+
+    #[test]
+    fn only_an_owner_that_can_take_it_no_more_denies_a_pin() {
+        let asked = pin(2, 2);
+        let denies = |owner: Shown| owner.denies(asked.sequence, asked.hash(), &asked);
+        assert!(!denies(owner(std::slice::from_ref(&asked), 3)), "it has the pin");
+        assert!(!denies(owner(&[pin(1, 1)], 2)), "a forgotten worker may still send it the pin");
+        assert!(denies(owner(&[pin(1, 1)], 3)), "it has seen a higher fence");
+        assert!(denies(owner(&[], 3)));
+        assert!(denies(owner(&[pin(2, 1)], 2)), "another pin has the sequence");
+        assert!(
+            !denies(owner(&[pin(3, 3)], 3)),
+            "it may have lost the pin, or was asked for the newest only"
+        );
     }
 }

@@ -10,6 +10,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (62, "the name of state.redb was not synced: a power loss took highest fences and sessions with it"),
     (102, "an index older than the known damage promised a damaged record"),
     (1172, "a database whose sync had failed was trusted by the next process"),
+    (10279, "a pin on a minority was called void while an owner that was never fenced could still take it"),
 ];
 
 fn explained(outcome: &Outcome) -> String {
