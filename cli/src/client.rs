@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use holdfast_model::Role;
 use holdfast_proto::coordinator::operator_api_client::OperatorApiClient;
-use holdfast_runtime::grpc::{Channels, TlsOptions, TraceInjector};
+use holdfast_runtime::grpc::{Channels, TlsOptions, TracedChannel};
 use serde::{Deserialize, Serialize};
-use tonic::{service::interceptor::InterceptedService, transport::Channel};
+use tonic::transport::Channel;
 
 use crate::error::CliError;
 
 /// The operator's client.
-pub type Operator = OperatorApiClient<InterceptedService<Channel, TraceInjector>>;
+pub type Operator = OperatorApiClient<TracedChannel<Channel>>;
 
 /// Which coordinator to talk to, and as whom.
 #[derive(Debug, Clone, clap::Args)]

@@ -411,13 +411,13 @@ impl Channels {
     }
 
     /// The same channel with the trace of the current span put into every request.
-    pub fn traced<C>(channel: C) -> InterceptedService<C, TraceInjector> {
+    pub fn traced<C>(channel: C) -> TracedChannel<C> {
         InterceptedService::new(channel, TraceInjector)
     }
 }
 
 /// A channel that carries the trace: what `Client::with_interceptor(channel, TraceInjector)` is made of.
-pub type TracedChannel = InterceptedService<AnyChannel, TraceInjector>;
+pub type TracedChannel<C = AnyChannel> = InterceptedService<C, TraceInjector>;
 
 /// Puts the `traceparent` of the current span into a request.
 #[derive(Debug, Clone, Copy, Default)]

@@ -20,12 +20,12 @@ use holdfast_proto::{
     status::ErrorCode,
     storage::CommitTicket,
 };
-use holdfast_runtime::{Backoff, Channels, TlsOptions, grpc::TraceInjector};
-use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
+use holdfast_runtime::{Backoff, Channels, TlsOptions, grpc::TracedChannel};
+use tonic::{Response, Status, transport::Channel};
 
 use crate::{CoordinatorError, Error};
 
-type Client = WorkerApiClient<InterceptedService<Channel, TraceInjector>>;
+type Client = WorkerApiClient<TracedChannel<Channel>>;
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
