@@ -42,7 +42,8 @@ pub struct StorageNodeOptions {
     /// How many puts share one sync.
     #[serde(default)]
     pub group_commit: GroupCommitOptions,
-    /// Ingest stops when `capacity` or the file system is this full, in percent. Reads and pins go on. Default: 90.
+    /// Ingest stops when the node keeps so many percent of `capacity`, or of what it keeps and the file system has left. It also
+    /// stops when the file system has less than 2 % or 1 GiB left. Reads and pins go on. Default: 90.
     #[serde(default = "default_ingest_stop")]
     pub ingest_stop_percent: u8,
     /// How copies heal.

@@ -10,13 +10,21 @@ use std::{
     },
 };
 
-use crate::{disk::Disk, metrics};
+use crate::{
+    disk::{Disk, DiskUsage},
+    metrics,
+};
 
 /// The file system is looked at after so many stored bytes.
 const MEASURE_EVERY_BYTES: u64 = 64 << 20;
 
 /// The index is made durable only with this much room: once it has met a full disk, it is of no use until the next start.
 const CHECKPOINT_ROOM_BYTES: u64 = 64 << 20;
+
+/// So much of the file system stays free for pins and the index, whoever else writes to it,
+const RESERVE_PERCENT: u64 = 2;
+/// but not more than this.
+const RESERVE_BYTES_MAX: u64 = 1 << 30;
 
 /// Whether the index may be made durable. What is not is scanned at the next start.
 pub fn has_checkpoint_room(disk: &dyn Disk, data: &Path) -> bool {
@@ -84,11 +92,22 @@ impl Space {
         self.tell();
     }
 
+    /// How full the disk is for this node: what it keeps of what it keeps and could still take. What others keep on the same
+    /// file system is no reason to stop while there is room; too little room is, whoever took it.
+    fn percent_of(&self, usage: DiskUsage) -> u64 {
+        let reserve_bytes = (usage.total_bytes / 100 * RESERVE_PERCENT).min(RESERVE_BYTES_MAX);
+        if usage.available_bytes < reserve_bytes {
+            return usage.used_percent();
+        }
+        let own = self.used_bytes();
+        own.saturating_mul(100) / own.saturating_add(usage.available_bytes).max(1)
+    }
+
     /// Looks at the file system again.
     pub fn refresh(&self) {
         match self.disk.usage(&self.data) {
             Ok(usage) => {
-                let full = usage.used_percent() >= self.stop_percent;
+                let full = self.percent_of(usage) >= self.stop_percent;
                 self.file_system_full.store(full, Ordering::Relaxed);
                 self.tell();
             }
@@ -100,7 +119,7 @@ impl Space {
     /// Why nothing more is taken in, if so.
     pub fn stopped(&self) -> Option<String> {
         if self.file_system_full.load(Ordering::Relaxed) {
-            let measured = self.disk.usage(&self.data).map_or(0, |usage| usage.used_percent());
+            let measured = self.disk.usage(&self.data).map_or(0, |usage| self.percent_of(usage));
             let percent = measured.max(self.stop_percent);
             return Some(format!("disk {percent}% full: add a disk or node, or drain"));
         }
@@ -122,5 +141,37 @@ impl Space {
             Some(reason) => tracing::error!(%data, reason, "ingest stops, reads and pins go on"),
             None => tracing::info!(%data, "ingest goes on: there is room again"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::LocalDisk;
+
+    const GIB: u64 = 1 << 30;
+
+    fn percent(own: u64, total: u64, available: u64) -> u64 {
+        let space = Space::new(Arc::new(LocalDisk), PathBuf::from("/"), u64::MAX, 90);
+        space.used_bytes.store(own, Ordering::Relaxed);
+        space.percent_of(DiskUsage { total_bytes: total, available_bytes: available })
+    }
+
+    #[test]
+    fn a_disk_of_its_own_is_full_by_what_the_node_keeps() {
+        assert_eq!(percent(90 * GIB, 100 * GIB, 10 * GIB), 90);
+        assert_eq!(percent(0, 100 * GIB, 100 * GIB), 0);
+    }
+
+    #[test]
+    fn what_others_keep_on_the_disk_stops_nothing_while_there_is_room() {
+        assert_eq!(percent(GIB, 250 * GIB, 15 * GIB), 6);
+    }
+
+    #[test]
+    fn the_reserve_is_kept_whoever_fills_the_disk() {
+        assert_eq!(percent(GIB / 1024, 250 * GIB, GIB - 1), 99);
+        assert_eq!(percent(0, 100 << 20, 2 << 20), 0, "two percent of a small disk");
+        assert_eq!(percent(0, 100 << 20, 1 << 20), 99);
     }
 }

@@ -297,7 +297,7 @@ async fn a_read_that_fails_for_want_of_files_does_not_condemn_the_record() {
 async fn a_file_system_that_others_fill_stops_ingest_without_waiting_for_housekeeping() {
     let rig = Rig::new();
     let node = rig.open();
-    rig.faults.used_percent.store(95, Ordering::Relaxed);
+    rig.faults.used_percent.store(100, Ordering::Relaxed);
     let mut stored = 0_u64;
     for n in 0..100 {
         match put(&node, &[record(n, 1 << 20)]).await.outcomes[0] {
@@ -326,10 +326,10 @@ async fn a_full_disk_stops_ingest_and_nothing_else() {
     let (_rig, killed) = rig.after_a_kill();
     assert!(serves(&killed, &record(2, 500_000)).await);
 
-    rig.faults.used_percent.store(91, Ordering::Relaxed);
+    rig.faults.used_percent.store(100, Ordering::Relaxed);
     node.housekeeping().await.unwrap();
     let failed = put(&node, &[record(3, 5_000)]).await;
-    assert_eq!(failed.reason, "disk 91% full: add a disk or node, or drain");
+    assert_eq!(failed.reason, "disk 100% full: add a disk or node, or drain");
 }
 
 #[tokio::test]

@@ -606,7 +606,7 @@ async fn a_full_disk_delays_repair_and_loses_nothing_of_it() {
     let mut pool = Pool::start(2, 2);
     let all = records(0..10);
     put_alone(&pool.node(1), &all).await;
-    pool.rigs[1].faults.used_percent.store(95, Ordering::Relaxed);
+    pool.rigs[1].faults.used_percent.store(100, Ordering::Relaxed);
     pool.node(2).housekeeping().await.unwrap();
     pool.round().await;
     assert_eq!((pool.node(2).store.n_records().unwrap(), backlog(&pool.node(2)).records), (0, 10));
