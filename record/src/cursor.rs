@@ -48,9 +48,15 @@ impl<'a> Cursor<'a> {
 
     /// Magic and version, the first nine bytes of everything we write.
     pub(crate) fn magic_and_version(&mut self, magic: &[u8; 8]) -> Result<(), Error> {
-        if &self.array::<8>()? != magic {
-            return Err(Error::BadMagic { what: self.what });
-        }
+        self.magic(magic)?;
+        self.version()
+    }
+
+    pub(crate) fn magic(&mut self, magic: &[u8; 8]) -> Result<(), Error> {
+        if &self.array::<8>()? == magic { Ok(()) } else { Err(Error::BadMagic { what: self.what }) }
+    }
+
+    pub(crate) fn version(&mut self) -> Result<(), Error> {
         let found = self.u8()?;
         if found != crate::FORMAT_VERSION {
             return Err(Error::UnknownVersion { found, supported: crate::FORMAT_VERSION });

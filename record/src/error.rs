@@ -1,12 +1,22 @@
 //! What can be wrong with stored bytes. Every variant says what was found, none carries content.
 
+/// Why something of another format version is refused, and what to do about it.
+pub fn version_refusal(found: u32, supported: u32) -> String {
+    if found > supported {
+        format!("format {found} is newer than this holdfast reads ({supported}): use a newer holdfast")
+    } else {
+        format!(
+            "format {found} is a preview and is not read by this version: read it with the build that wrote it, \
+             and back up again into a new data folder"
+        )
+    }
+}
+
 /// The bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Written in a format this build does not read.
-    #[error(
-        "written in format {found}, this build reads {supported}: use the build that wrote it, or one whose notes name format {found}"
-    )]
+    #[error("{}", version_refusal((*found).into(), (*supported).into()))]
     UnknownVersion {
         /// The version in the bytes.
         found: u8,
@@ -14,10 +24,22 @@ pub enum Error {
         supported: u8,
     },
     /// Another kind of thing, or nothing at all.
-    #[error("not a {what}: the magic does not match")]
+    #[error("not a holdfast {what}")]
     BadMagic {
         /// What was expected.
         what: &'static str,
+    },
+    /// Written with a feature that this build does not have.
+    #[error(
+        "{what} needs the {verb} features {bits:#x}, which this holdfast does not know: use a newer holdfast"
+    )]
+    UnknownFeatures {
+        /// What carries them.
+        what: &'static str,
+        /// What cannot be done with it: read, write, check or gc.
+        verb: &'static str,
+        /// Those that are not known.
+        bits: u64,
     },
     /// Cut off.
     #[error("{what} is cut off: {need} bytes needed, {have} there")]
@@ -46,7 +68,7 @@ pub enum Error {
         limit: u64,
     },
     /// A code that this version does not define.
-    #[error("the field {field} has the unknown code {code}")]
+    #[error("the field {field} has the unknown code {code}: a newer holdfast may know it")]
     UnknownCode {
         /// The field.
         field: &'static str,

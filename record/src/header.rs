@@ -7,8 +7,8 @@ use holdfast_model::{ChunkId, TenantId};
 
 use crate::Error;
 
-/// The version of everything this crate writes. Version 0 is not frozen: it is refused once version 1 is.
-pub const FORMAT_VERSION: u8 = 0;
+/// The version of everything this crate writes and reads. Version 0 was a preview and is refused.
+pub const FORMAT_VERSION: u8 = 1;
 
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident, $field:literal { $($(#[$vdoc:meta])* $variant:ident = $code:literal),+ $(,)? }) => {
@@ -80,6 +80,8 @@ codes!(
         Whole = 0,
         /// FastCDC v2020, 256 KiB / 1 MiB / 4 MiB, normalisation 1, seeded gear.
         Fcdc1 = 1,
+        /// The same with 1, 4 and 16 MiB, for files above 4 GiB. Read, and not written yet.
+        Fcdc1Large = 2,
     }
 );
 
@@ -92,7 +94,7 @@ pub struct SealedHeader {
     pub codec: Codec,
     /// How the content was cut.
     pub chunker: Chunker,
-    /// Which of the tenant's encryption keys; 0 for records under the resource's key.
+    /// Which of the tenant's encryption keys; 0 for records under the resource's key, whose later keys would be 1, 2 and so on.
     pub key_epoch: u32,
     /// The dedup domain.
     pub tenant: TenantId,
@@ -105,14 +107,16 @@ pub struct SealedHeader {
 }
 
 impl SealedHeader {
-    /// The additional authenticated data: version, kind, codec, chunker, key epoch, tenant, id, plaintext length, refs hash.
+    /// The additional authenticated data, in the order of the header: version, kind, flags, key epoch, codec, chunker, tenant,
+    /// plaintext length, id, refs hash. No flag is defined, but a later one must not be open to change.
     pub fn aad(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(92);
-        out.extend_from_slice(&[FORMAT_VERSION, self.kind.code(), self.codec.code(), self.chunker.code()]);
+        let mut out = Vec::with_capacity(94);
+        out.extend_from_slice(&[FORMAT_VERSION, self.kind.code(), 0, 0]);
         out.extend_from_slice(&self.key_epoch.to_le_bytes());
+        out.extend_from_slice(&[self.codec.code(), self.chunker.code()]);
         out.extend_from_slice(&self.tenant.0);
-        out.extend_from_slice(&self.id.0);
         out.extend_from_slice(&self.pt_len.to_le_bytes());
+        out.extend_from_slice(&self.id.0);
         out.extend_from_slice(&self.refs_hash);
         out
     }

@@ -5,12 +5,14 @@
 
 mod cursor;
 mod error;
+mod features;
 mod header;
 mod pin;
 mod record;
 pub mod segment;
 
-pub use error::Error;
+pub use error::{Error, version_refusal};
+pub use features::Features;
 pub use header::{Chunker, Codec, FORMAT_VERSION, RecordKind, SealedHeader, hash_refs, short_ref};
 pub use pin::{MAX_PIN_BYTES, MAX_SEALED_ROOT_BYTES, Pin};
 pub use record::{

@@ -1,7 +1,7 @@
 //! A sealed record as bytes: on the wire, and at its place in a segment.
 //!
 //! ```text
-//! magic 8 · version 1 · kind 1 · flags 2 · header_len 2
+//! magic 8 · version 1 · kind 1 · flags 2 (sealed too) · header_len 2
 //! key_epoch 4 · codec 1 · chunker 1 · tenant 16 · pt_len 4 · id 32 · nonce 12 · refs_hash 32        (sealed)
 //! ct_len 4 · ct 32 · writer 8 · session 8 · write_epoch 8 · lock_floor_ms 8 · ref_count 2 · refs 16×n  (placement)
 //! header CRC32C 4 · ciphertext · zeros to a multiple of 8
@@ -245,7 +245,7 @@ impl Fixed {
 }
 
 fn read_fixed(bytes: &[u8]) -> Result<Fixed, Error> {
-    let mut cursor = Cursor::new("record header", bytes);
+    let mut cursor = Cursor::new("record", bytes);
     cursor.magic_and_version(MAGIC)?;
     let kind = RecordKind::from_code(cursor.u8()?)?;
     let flags = cursor.u16()?;

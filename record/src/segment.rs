@@ -6,7 +6,7 @@
 use holdfast_model::{ChunkId, Millis, PartitionId, RecordKey, TenantId};
 
 use crate::{
-    Error, FORMAT_VERSION, RecordKind,
+    Error, FORMAT_VERSION, Features, RecordKind,
     cursor::{Cursor, check_crc, push_crc},
 };
 
@@ -57,7 +57,11 @@ impl SegmentClass {
 
 /// The first block: whose segment it is.
 ///
-/// `magic 8 · version 1 · class 1 · zero 6 · cluster 16 · node 8 · disk 16 · segment 16 · generation 8 · zeros · CRC32C 4`
+/// `magic 8 · version 1 · class 1 · zero 6 · cluster 16 · node 8 · disk 16 · segment 16 · generation 8 · features: read 8, write 8,
+/// gc 8, check 8 · zeros · CRC32C 4`
+///
+/// Magic, the place of the version and the checksum over the whole block are the same in every format, so that a version is
+/// believed only where the checksum agrees: a damaged block is not taken for another format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Superblock {
     /// The cluster.
@@ -72,6 +76,8 @@ pub struct Superblock {
     pub generation: u64,
     /// What it holds.
     pub class: SegmentClass,
+    /// What a build must know to deal with it.
+    pub features: Features,
 }
 
 impl Superblock {
@@ -85,28 +91,31 @@ impl Superblock {
         out.extend_from_slice(&self.disk);
         out.extend_from_slice(&self.segment);
         out.extend_from_slice(&self.generation.to_le_bytes());
+        self.features.encode(&mut out);
         out.resize(SUPERBLOCK_BYTES - 4, 0);
         push_crc(&mut out);
         out
     }
 
-    /// Reads the block from the start of a segment.
+    /// Reads the block from the start of a segment. One that needs read features this build does not know is refused; the other
+    /// sets are the caller's to obey.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let what = "superblock";
         let block = Cursor::new(what, bytes).take(SUPERBLOCK_BYTES)?;
-        let mut cursor = Cursor::new(what, block);
-        cursor.magic_and_version(SUPERBLOCK_MAGIC)?;
+        let mut cursor = Cursor::new("segment", block);
+        cursor.magic(SUPERBLOCK_MAGIC)?;
         check_crc(what, block)?;
-        let class = SegmentClass::from_code(cursor.u8()?)?;
+        cursor.version()?;
+        let class = cursor.u8()?;
         cursor.take(6)?;
-        Ok(Self {
-            class,
-            cluster: cursor.array()?,
-            node: cursor.u64()?,
-            disk: cursor.array()?,
-            segment: cursor.array()?,
-            generation: cursor.u64()?,
-        })
+        let (cluster, node, disk) = (cursor.array()?, cursor.u64()?, cursor.array()?);
+        let (segment, generation) = (cursor.array()?, cursor.u64()?);
+        let [read, write, gc, check] = [cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?];
+        let features = Features { read, write, gc, check };
+        // First, because a class that is not known comes with a feature that says so.
+        features.check_read("segment")?;
+        let class = SegmentClass::from_code(class)?;
+        Ok(Self { class, cluster, node, disk, segment, generation, features })
     }
 }
 
@@ -185,8 +194,9 @@ impl Footer {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let what = "footer";
         let mut cursor = Cursor::new(what, bytes);
-        cursor.magic_and_version(FOOTER_MAGIC)?;
+        cursor.magic(FOOTER_MAGIC)?;
         check_crc(what, bytes)?;
+        cursor.version()?;
         cursor.take(3)?;
         let count = cursor.u32()?;
         let expected = FOOTER_FIXED_BYTES as u64 + u64::from(count) * ENTRY_BYTES as u64 + 8;
@@ -242,8 +252,9 @@ impl Trailer {
         let what = "trailer";
         let bytes = Cursor::new(what, bytes).take(TRAILER_BYTES)?;
         let mut cursor = Cursor::new(what, bytes);
-        cursor.magic_and_version(TRAILER_MAGIC)?;
+        cursor.magic(TRAILER_MAGIC)?;
         check_crc(what, bytes)?;
+        cursor.version()?;
         cursor.take(3)?;
         Ok(Self { footer_offset: cursor.u64()?, footer_len: cursor.u64()? })
     }

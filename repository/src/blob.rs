@@ -7,7 +7,7 @@ use bytes::Bytes;
 use holdfast_record::MAX_REFS;
 
 use crate::{
-    error::Error,
+    error::{Error, within},
     recipe::{self, Recipe},
     secret::ContentHash,
     wire::Reader,
@@ -22,7 +22,8 @@ pub(crate) const MAX_DIRECT_CHUNKS: usize = 256;
 /// References of one blob; above, every list goes to pages.
 pub(crate) const MAX_BLOB_REFS: usize = MAX_REFS / 2;
 
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
+const PIECE_BYTES: usize = 36;
 const INLINE: u8 = 0;
 const CHUNKS: u8 = 1;
 const PAGES: u8 = 2;
@@ -99,25 +100,32 @@ pub(crate) fn encode(parts: &[Part]) -> Vec<u8> {
 fn push_list(out: &mut Vec<u8>, tag: u8, total: u64, pieces: &[Piece]) {
     out.push(tag);
     out.extend_from_slice(&total.to_le_bytes());
-    out.extend_from_slice(&encode_pieces(pieces));
+    push_pieces(out, pieces);
 }
 
-pub(crate) fn encode_pieces(pieces: &[Piece]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(4 + pieces.len() * 36);
+/// `version 1 · n 4 · (h 32 · length 4)×n`
+pub(crate) fn encode_page(pieces: &[Piece]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(5 + pieces.len() * PIECE_BYTES);
+    out.push(VERSION);
+    push_pieces(&mut out, pieces);
+    out
+}
+
+fn push_pieces(out: &mut Vec<u8>, pieces: &[Piece]) {
     let count = u32::try_from(pieces.len()).expect("a list is bounded by the size of its record");
     out.extend_from_slice(&count.to_le_bytes());
     for (h, len) in pieces {
         out.extend_from_slice(h.as_bytes());
         out.extend_from_slice(&len.to_le_bytes());
     }
-    out
 }
 
 pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<Part>, Error> {
     let mut reader = Reader::new("content blob", bytes);
     reader.version(VERSION)?;
     let count = usize::from(reader.u16()?);
-    let mut parts = Vec::with_capacity(count.min(MAX_PARTS));
+    within("content blob", count, MAX_PARTS)?;
+    let mut parts = Vec::with_capacity(count);
     for _ in 0..count {
         parts.push(match reader.u8()? {
             RECIPE => Part::Recipe(recipe::decode(&mut reader, bytes)?),
@@ -128,8 +136,9 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<Part>, Error> {
     Ok(parts)
 }
 
-pub(crate) fn decode_pieces(bytes: &[u8]) -> Result<Vec<Piece>, Error> {
+pub(crate) fn decode_page(bytes: &[u8]) -> Result<Vec<Piece>, Error> {
     let mut reader = Reader::new("page of chunks", bytes);
+    reader.version(VERSION)?;
     let pieces = read_pieces(&mut reader)?;
     reader.end()?;
     Ok(pieces)
@@ -137,10 +146,18 @@ pub(crate) fn decode_pieces(bytes: &[u8]) -> Result<Vec<Piece>, Error> {
 
 fn read_pieces(reader: &mut Reader<'_>) -> Result<Vec<Piece>, Error> {
     let count = reader.u32()? as usize;
-    if count > reader.remaining() / 36 {
+    if count > reader.remaining() / PIECE_BYTES {
         return Err(reader.malformed("more chunks than bytes"));
     }
-    (0..count).map(|_| Ok((ContentHash(reader.array()?), reader.u32()?))).collect()
+    let mut pieces = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (h, len) = (ContentHash(reader.array()?), reader.u32()?);
+        if len == 0 {
+            return Err(reader.malformed("a chunk is empty"));
+        }
+        pieces.push((h, len));
+    }
+    Ok(pieces)
 }
 
 /// Reads a content blob and forgets it: proves that no bytes make the reader panic.

@@ -95,7 +95,7 @@ impl Placing<'_> {
     async fn write_pages(&self, pieces: &[Piece]) -> Result<Vec<Piece>, Error> {
         let mut pages = Vec::with_capacity(pieces.len() / PAGE_CHUNKS + 1);
         for page in pieces.chunks(PAGE_CHUNKS) {
-            let plain: Bytes = blob::encode_pieces(page).into();
+            let plain: Bytes = blob::encode_page(page).into();
             let len = u32::try_from(plain.len()).expect("a page has at most PAGE_CHUNKS chunks");
             let refs = short_refs(self.uploader, page.iter().map(|(h, _)| *h).collect());
             let upload = Upload { kind: RecordKind::Data, chunker: Chunker::Whole, refs, plain };

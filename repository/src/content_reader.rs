@@ -127,8 +127,9 @@ impl Stored {
             Leaf::Chunks(len, pieces) => Self::chunked(len, pieces),
             Leaf::Pages(len, pages) => {
                 let mut pieces = Vec::new();
-                for (page, _) in pages {
-                    pieces.extend(blob::decode_pieces(&fetcher.fetch_one(page).await?)?);
+                for (page, len) in pages {
+                    let page = fetcher.fetch_one(page).await?;
+                    pieces.extend(blob::decode_page(&slice_of(page, len, 0, len as usize)?)?);
                 }
                 Self::chunked(len, pieces)
             }

@@ -1,6 +1,7 @@
 //! What can go wrong between items and storage.
 
 use holdfast_model::ChunkId;
+use holdfast_record::version_refusal;
 
 use crate::{chunk_store::StoreError, key_file::KeyError};
 
@@ -25,7 +26,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// Written in a format this build does not read.
-    #[error("{what} written in format {found}, this build reads {supported}")]
+    #[error("the {what}: {}", version_refusal((*found).into(), (*supported).into()))]
     UnknownVersion {
         /// What was read.
         what: &'static str,

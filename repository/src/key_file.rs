@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use holdfast_model::{Random, ResourceId, TenantId};
+use holdfast_record::version_refusal;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 const FILE_VERSION: u32 = 1;
-const BLOB_VERSION: u8 = 0;
+const BLOB_VERSION: u8 = 1;
 const FINGERPRINT_BYTES: usize = 8;
 const BLOB_PREFIX_BYTES: usize = 1 + FINGERPRINT_BYTES + NONCE_BYTES;
 /// A key file is never larger.
@@ -72,8 +73,10 @@ pub enum KeyError {
         what: String,
     },
     /// Made by another build.
-    #[error("keys written in format {found}, this build reads {supported}")]
+    #[error("{what}: {}", version_refusal(*found, *supported))]
     UnknownVersion {
+        /// What was to be read.
+        what: String,
         /// What stands there.
         found: u32,
         /// What is read.
@@ -96,6 +99,11 @@ struct FileKey {
     version: u32,
     #[serde(with = "hex_key")]
     key: Key,
+}
+
+#[derive(Deserialize)]
+struct FileVersion {
+    version: u32,
 }
 
 mod hex_key {
@@ -158,11 +166,15 @@ impl KeyFile {
         }
         let json = Zeroizing::new(fs::read(path).map_err(io_error)?);
         // The parser's own message may quote the input, so only its position is shown.
-        let file: Self = serde_json::from_slice(&json)
-            .map_err(|error| damaged(&format!("line {}, column {}", error.line(), error.column())))?;
-        if file.version != FILE_VERSION {
-            return Err(KeyError::UnknownVersion { found: file.version, supported: FILE_VERSION });
+        let unreadable =
+            |error: serde_json::Error| damaged(&format!("line {}, column {}", error.line(), error.column()));
+        // First the version alone: another one may have other fields.
+        let FileVersion { version } = serde_json::from_slice(&json).map_err(unreadable)?;
+        if version != FILE_VERSION {
+            let what = format!("the key file {}", path.display());
+            return Err(KeyError::UnknownVersion { what, found: version, supported: FILE_VERSION });
         }
+        let file: Self = serde_json::from_slice(&json).map_err(unreadable)?;
         if file.shred.is_empty() {
             return Err(damaged("no shred key"));
         }
@@ -258,7 +270,11 @@ fn unwrap<'k>(
     let (prefix, sealed) = wrapped.split_first_chunk::<BLOB_PREFIX_BYTES>().ok_or_else(damaged)?;
     if prefix[0] != BLOB_VERSION {
         let found = u32::from(prefix[0]);
-        return Err(KeyError::UnknownVersion { found, supported: u32::from(BLOB_VERSION) });
+        return Err(KeyError::UnknownVersion {
+            what: what.into(),
+            found,
+            supported: u32::from(BLOB_VERSION),
+        });
     }
     let (name, nonce) = prefix[1..].split_at(FINGERPRINT_BYTES);
     let master = masters

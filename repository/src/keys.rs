@@ -16,7 +16,7 @@ use crate::{
 /// Encryption keys in one set: one every 90 days.
 pub const MAX_KEY_EPOCHS: usize = 1_024;
 
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
 
 /// What a tenant's chunks are named, encrypted and cut with.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,12 +60,7 @@ impl TenantKeys {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         let damaged = || KeyError::DamagedBlob { what: "tenant keys".into() };
         let (fixed, rest) = bytes.split_first_chunk::<131>().ok_or_else(damaged)?;
-        if fixed[0] != VERSION {
-            return Err(KeyError::UnknownVersion {
-                found: u32::from(fixed[0]),
-                supported: u32::from(VERSION),
-            });
-        }
+        check_version("tenant keys", fixed[0])?;
         let key = |n: usize| key_at(fixed, 1 + n * 32).ok_or_else(damaged);
         let count = usize::from(u16::from_le_bytes([fixed[129], fixed[130]]));
         if count == 0 || count > MAX_KEY_EPOCHS || rest.len() != count * 36 {
@@ -84,6 +79,13 @@ impl fmt::Debug for TenantKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TenantKeys(redacted, {} key epochs)", self.enc.len())
     }
+}
+
+fn check_version(what: &str, found: u8) -> Result<(), KeyError> {
+    if found == VERSION {
+        return Ok(());
+    }
+    Err(KeyError::UnknownVersion { what: what.into(), found: found.into(), supported: VERSION.into() })
 }
 
 fn key_at(bytes: &[u8], at: usize) -> Option<Key> {
@@ -147,12 +149,7 @@ impl JobKeys {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         let damaged = || KeyError::DamagedBlob { what: "job keys".into() };
         let (fixed, rest) = bytes.split_first_chunk::<65>().ok_or_else(damaged)?;
-        if fixed[0] != VERSION {
-            return Err(KeyError::UnknownVersion {
-                found: u32::from(fixed[0]),
-                supported: u32::from(VERSION),
-            });
-        }
+        check_version("job keys", fixed[0])?;
         Ok(Self {
             tenant: TenantId::from_slice(&fixed[1..17]).map_err(|_| damaged())?,
             resource: ResourceId::from_slice(&fixed[17..33]).map_err(|_| damaged())?,
@@ -161,19 +158,22 @@ impl JobKeys {
         })
     }
 
-    /// Seals something of the job, a job checkpoint for example, with the resource's key: `nonce 12 · ciphertext · tag 16`.
+    /// Seals something of the job, a job checkpoint for example, with the resource's key: `version 1 · nonce 12 · ciphertext · tag
+    /// 16`.
     pub fn seal_blob(&self, context: &str, random: &dyn Random, plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         random.fill(&mut nonce);
         let mut buffer = plain.to_vec();
         aead::seal(&self.blob_key(context), nonce, &self.blob_aad(context), &mut buffer);
-        [&nonce[..], &buffer].concat()
+        [&[VERSION][..], &nonce, &buffer].concat()
     }
 
     /// Opens what [`Self::seal_blob`] made in the same context.
     pub fn open_blob(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, KeyError> {
         let refused = || KeyError::DamagedBlob { what: context.into() };
-        let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or_else(refused)?;
+        let (version, rest) = sealed.split_first().ok_or_else(refused)?;
+        check_version(context, *version)?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>().ok_or_else(refused)?;
         aead::open(&self.blob_key(context), *nonce, &self.blob_aad(context), rest).map_err(|_| refused())
     }
 

@@ -26,6 +26,8 @@ mod snapshot_reader;
 mod snapshot_writer;
 mod tree;
 mod upload;
+#[cfg(test)]
+mod vectors;
 mod wire;
 
 pub use blob::{MAX_PARTS, check_content_blob};

@@ -153,7 +153,8 @@ impl Sealer {
     fn chunk_key(&self, header: &SealedHeader, h: ContentHash) -> Result<Key, SealError> {
         let (id, epoch) = (header.id, header.key_epoch);
         let master = if header.kind.is_tree() {
-            &self.keys.resource_key.0
+            // Later keys of the resource would have the epochs from 1.
+            if epoch == 0 { &self.keys.resource_key.0 } else { return Err(SealError::NoKey { id, epoch }) }
         } else {
             self.keys.tenant_keys.enc.get(&epoch).ok_or(SealError::NoKey { id, epoch })?
         };

@@ -9,7 +9,7 @@ use crate::{
     wire::{Reader, push_counted},
 };
 
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
 const HAS_ITEMS: u8 = 1;
 const HAS_CHILDREN: u8 = 2;
 

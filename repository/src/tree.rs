@@ -12,6 +12,8 @@ mod node_store;
 pub(crate) use cursor::Cursor;
 pub(crate) use diff::Diff;
 pub(crate) use merge::{Edit, Merge};
+#[cfg(test)]
+pub(crate) use node::Node;
 pub(crate) use node::TreeKind;
 pub(crate) use node_store::NodeStore;
 

@@ -43,7 +43,7 @@ fn a_key_file_that_is_missing_or_damaged_is_named() {
         assert!(matches!(error, KeyError::DamagedFile { .. }), "{error}");
     }
     fs::write(&path, json.replacen("\"version\": 1", "\"version\": 9", 1)).unwrap();
-    assert!(matches!(KeyFile::load(&path), Err(KeyError::UnknownVersion { found: 9, supported: 1 })));
+    assert!(matches!(KeyFile::load(&path), Err(KeyError::UnknownVersion { found: 9, supported: 1, .. })));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Content, Eol, Form, LastLine, Layer, MAX_DEPTH, MAX_RUNS, Recipe, Run};
 use crate::{blob::Leaf, error::Error, wire::Reader};
 
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
 const LAYER: u8 = 3;
 const CRLF: u8 = 1;
 const ENDED: u8 = 2;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{error::Error, secret::ContentHash, wire::Reader};
 
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
 
 /// Which of a snapshot's trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
