@@ -1,7 +1,7 @@
 # The only entry point, for people and for continuous integration.
 # `make demo` shows it, `make test` proves it; both install what they need on Debian 12 with a Rust toolchain, as root.
 
-.PHONY: demo test lint unit e2e sim bench bench-rivals services clean
+.PHONY: demo test lint unit e2e sim bench bench-have bench-ingest bench-pipeline bench-profile bench-rivals services clean
 
 # Builds the binary and runs the main job on a simulated tenant. Nothing is left but target/.
 demo: build-tools
@@ -34,16 +34,39 @@ FROM ?= 0
 sim: build-tools
 	cargo run --release --locked -p holdfast-storage-sim -- --seeds $(SEEDS) --from $(FROM)
 
-bench: build-tools
-	cargo bench --locked -p holdfast-tests
+# Ratios against this machine's own limits; tests/benches/README.md says what each covers. Also one by one:
+# bench-have, bench-ingest, bench-pipeline.
+bench: bench-have bench-ingest bench-pipeline
 
+bench-have bench-pipeline: bench-%: build-tools
+	cargo bench --locked -p holdfast-tests --bench $*
+
+bench-ingest: build-tools
+	cargo build --release --locked --bin holdfast
+	cargo bench --locked -p holdfast-tests --bench ingest
+
+# Where the CPU goes during ingest, part by part.
+bench-profile: build-tools
+	deploy/install-rivals.sh perf
+	cargo build --release --locked --bin holdfast
+	cargo bench --locked -p holdfast-tests --bench ingest --no-run --message-format json \
+		| python3 -c 'import json, sys; print([e for e in map(json.loads, sys.stdin) if e.get("executable")][-1]["executable"])' \
+		> target/ingest-bench
+	python3 tests/benches/profile.py "$$(cat target/ingest-bench)"
+
+# The same files through restic, rustic, borg and Holdfast: `make bench-rivals`, `make bench-rivals MIB=256`.
+MIB ?= 1024
 bench-rivals: build-tools
-	deploy/install-rivals.sh
-	cargo bench --locked -p holdfast-tests --bench rivals
+	deploy/install-rivals.sh restic rustic borg
+	cargo build --release --locked --bin holdfast
+	cargo bench --locked -p holdfast-tests --bench rivals -- $(MIB)
 
-# Installs RabbitMQ, Redis, PostgreSQL and cargo-nextest where they are missing. Starts nothing: the tests start their own.
+# Installs RabbitMQ, Redis, PostgreSQL, SeaweedFS (an S3 server), cargo-nextest and the independent reader's libraries where
+# they are missing. Starts nothing: the tests start their own.
 services: build-tools
 	deploy/install-services.sh
+	deploy/install-seaweedfs.sh
+	tests/reader/install.sh
 
 # A C compiler and make's friends, for the crates that build C.
 build-tools:

@@ -1,11 +1,13 @@
 //! What is backed up: a folder shaped like mail and files, the same for every run of the bench.
 //!
 //! A quarter of the bytes are small texts of 2 to 60 KB, the rest attachments of 100 KB to 20 MB, two thirds of which do not
-//! compress. 15 % of the bytes are copies of earlier files under another name.
+//! compress. 15 % of the files are copies of earlier files under another name. A change touches one file in a hundred: it
+//! overwrites 4 KiB in the middle and appends a line.
 
 use std::{
     fs,
     io::Write as _,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +17,8 @@ const ATTACHMENT_BYTES: (f64, f64) = (100e3, 20e6);
 const COPY_PERCENT: u64 = 15;
 const INCOMPRESSIBLE_PERCENT: u64 = 67;
 const FILES_PER_FOLDER: usize = 100;
+const CHANGE_ONE_IN: u64 = 100;
+const OVERWRITTEN_BYTES: u64 = 4 << 10;
 const VOCABULARY: u64 = 4_096;
 const SYLLABLES: [&str; 32] = [
     "ba", "con", "der", "en", "fi", "ger", "ho", "in", "ju", "kal", "lo", "men", "nu", "or", "per", "qua",
@@ -24,16 +28,16 @@ const SYLLABLES: [&str; 32] = [
 /// A generated folder.
 pub struct DataSet {
     pub folder: PathBuf,
-    pub n_files: usize,
+    pub files: Vec<PathBuf>,
     pub bytes: u64,
 }
 
 impl DataSet {
     /// Writes about this many bytes.
     pub fn generate(folder: &Path, bytes: u64) -> Self {
-        let mut made = Self { folder: folder.to_owned(), n_files: 0, bytes: 0 };
+        let mut made = Self { folder: folder.to_owned(), files: Vec::new(), bytes: 0 };
         let small = bytes / 100 * SMALL_PERCENT;
-        let mut dice = Dice::new();
+        let mut dice = Dice::new("rivals");
         let words: Vec<String> = (0..VOCABULARY).map(|_| dice.word()).collect();
         made.fill("mail", small, SMALL_BYTES, |dice, len| text(dice, &words, len), &mut dice);
         let attachment = |dice: &mut Dice, len: usize| {
@@ -68,8 +72,23 @@ impl DataSet {
             }
             paths.push(path);
         }
-        self.n_files += paths.len();
+        self.files.extend(paths);
         self.bytes += written;
+    }
+
+    /// Changes some of the files, others in each round.
+    pub fn change(&self, round: usize) {
+        let mut dice = Dice::new(&format!("change {round}"));
+        for path in &self.files {
+            if dice.below(CHANGE_ONE_IN) > 0 {
+                continue;
+            }
+            let file = fs::OpenOptions::new().write(true).open(path).expect("open a file");
+            let len = file.metadata().expect("a size").len();
+            let over = dice.bytes(OVERWRITTEN_BYTES.min(len / 2) as usize);
+            file.write_all_at(&over, len / 2 - over.len() as u64 / 2).expect("overwrite");
+            file.write_all_at(b"changed later on\n", len).expect("append");
+        }
     }
 }
 
@@ -93,8 +112,8 @@ struct Dice {
 }
 
 impl Dice {
-    fn new() -> Self {
-        let stream = blake3::Hasher::new().update(b"rivals").finalize_xof();
+    fn new(seed: &str) -> Self {
+        let stream = blake3::Hasher::new().update(seed.as_bytes()).finalize_xof();
         Self { stream, buffer: vec![0; 64 << 10], at: 64 << 10 }
     }
 

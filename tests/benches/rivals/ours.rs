@@ -8,11 +8,12 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    fs::{File, Permissions},
+    io::{Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -24,8 +25,8 @@ use holdfast_model::{
 };
 use holdfast_record::Pin;
 use holdfast_repository::{
-    ChunkStore, ContentSource, EntryFlags, EntryKind, FinishedSnapshot, FolderKey, ItemFields, ItemKey,
-    JobKeys, ResourceKey, SnapshotHeader, SnapshotReader, SnapshotWriter, TenantKeys, TreeRoots,
+    ChunkStore, ContentSource, EntryFlags, EntryKind, FinishedSnapshot, FolderKey, ItemEntry, ItemFields,
+    ItemKey, JobKeys, ResourceKey, SnapshotHeader, SnapshotReader, SnapshotWriter, TenantKeys, TreeRoots,
     WriterOptions,
 };
 use holdfast_runtime::SystemRandom;
@@ -36,6 +37,8 @@ const RESOURCE: ResourceId = ResourceId([2; 16]);
 const FENCE: Fence = Fence { generation: Generation(1), attempt: 1 };
 /// Files read at once: a worker's fetches per job.
 const FILES_AT_ONCE: usize = 4;
+/// Files written at once in a restore.
+const RESTORED_AT_ONCE: usize = 8;
 const PIECE_BYTES: usize = 256 << 10;
 
 /// One node and the keys of one resource.
@@ -52,6 +55,14 @@ pub struct Ours {
 pub struct Done {
     pub n_stored: u64,
     pub n_unchanged: u64,
+}
+
+/// What is kept of a file beside its bytes.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct FileMeta {
+    name: String,
+    mode: u32,
+    modified: (i64, i64),
 }
 
 /// A file or a folder as the walk found it.
@@ -179,29 +190,62 @@ impl Ours {
         self.node.process.pid().as_raw()
     }
 
-    /// Reads every n-th file back from the newest snapshot and compares; how many.
-    pub async fn check(&self, source: &Path, every: usize) -> anyhow::Result<u64> {
+    /// Where they are.
+    pub fn stored_parts(&self) -> String {
+        let parts = ["segments", "index.redb", "touches", "state.redb"].map(|name| {
+            let path = self.data.join(name);
+            let bytes = if path.is_dir() {
+                super::folder_bytes(&path)
+            } else {
+                path.metadata().map_or(0, |metadata| metadata.len())
+            };
+            format!("{name} {:.1} MiB", bytes as f64 / (1 << 20) as f64)
+        });
+        parts.join(", ")
+    }
+
+    /// Writes every file of the newest snapshot into an empty folder, with modes and times; how many.
+    pub async fn restore(&self, target: &Path) -> anyhow::Result<u64> {
         let pin = self.newest.as_ref().context("nothing was backed up")?;
         let store: Arc<dyn ChunkStore> = Arc::new(self.node.session.clone());
         let reader = SnapshotReader::open(store, self.keys.clone(), pin).await?;
-        let mut n_compared = 0;
-        for one in walk(source)?.into_iter().step_by(every) {
-            let entry = reader.item(&one.key).await?.context("a file is not in the snapshot")?;
-            if entry.kind == EntryKind::Folder {
-                continue;
+        std::fs::create_dir_all(target)?;
+        // By key, so a folder comes before what is in it.
+        let restored = reader.items().err_into().map(|item: anyhow::Result<_>| {
+            let reader = &reader;
+            async move {
+                let (key, entry) = item?;
+                restore_one(reader, target.join(std::str::from_utf8(&key.0)?), &entry).await
             }
-            let mut bytes = Vec::new();
-            for part in reader.content(&entry).await? {
-                let mut pieces = reader.read(&part);
-                while let Some(piece) = pieces.try_next().await? {
-                    bytes.extend_from_slice(&piece);
-                }
-            }
-            anyhow::ensure!(bytes == std::fs::read(&one.path)?, "{} came back different", one.path.display());
-            n_compared += 1;
-        }
-        Ok(n_compared)
+        });
+        restored.buffered(RESTORED_AT_ONCE).try_fold(0, |n, one| async move { Ok(n + one) }).await
     }
+}
+
+async fn restore_one(reader: &SnapshotReader, path: PathBuf, entry: &ItemEntry) -> anyhow::Result<u64> {
+    if entry.kind == EntryKind::Folder {
+        std::fs::create_dir_all(&path)?;
+        return Ok(0);
+    }
+    let meta: FileMeta = serde_json::from_slice(&reader.meta(entry).await?)?;
+    let mut file = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
+        anyhow::Ok(File::create_new(&path)?)
+    })
+    .await??;
+    for part in reader.content(entry).await? {
+        let mut pieces = reader.read(&part);
+        while let Some(piece) = pieces.try_next().await? {
+            file = tokio::task::spawn_blocking(move || file.write_all(&piece).map(|()| file)).await??;
+        }
+    }
+    tokio::task::spawn_blocking(move || {
+        let (seconds, nanoseconds) = meta.modified;
+        file.set_permissions(Permissions::from_mode(meta.mode))?;
+        file.set_modified(UNIX_EPOCH + Duration::new(u64::try_from(seconds)?, u32::try_from(nanoseconds)?))?;
+        anyhow::Ok(1)
+    })
+    .await?
 }
 
 fn walk(source: &Path) -> anyhow::Result<Vec<Found>> {
@@ -224,7 +268,7 @@ fn walk(source: &Path) -> anyhow::Result<Vec<Found>> {
                 parent,
                 sort: 0,
             };
-            let meta = serde_json::json!({ "name": name, "mode": metadata.mode(), "modified": modified });
+            let meta = FileMeta { name: name.clone(), mode: metadata.mode() & 0o7777, modified };
             let key = ItemKey(name.into_bytes());
             if metadata.is_dir() {
                 folders.push(path.clone());
