@@ -109,6 +109,8 @@ impl LocalCluster {
     /// Opens the cluster in a folder, making what is missing.
     pub fn open(folder: &Path, options: &LocalOptions) -> Result<Self, CliError> {
         std::fs::create_dir_all(folder.join("config"))?;
+        // A node makes its own data folder, and nothing above it.
+        std::fs::create_dir_all(folder.join("nodes"))?;
         let folder = std::path::absolute(folder)?;
         let lock = lock(&folder)?;
         let pki = Pki::open_or_create(&folder.join("pki"), CLUSTER).map_err(CliError::failed)?;

@@ -90,6 +90,8 @@ fn is_grpc_setting(error: &GrpcError) -> bool {
             | GrpcError::BadCertificate { .. }
             | GrpcError::Identity { .. }
             | GrpcError::OtherCluster { .. }
+            | GrpcError::WrongRole { .. }
+            | GrpcError::KeyPair { .. }
             | GrpcError::Authority(_)
             | GrpcError::Address { .. }
     )

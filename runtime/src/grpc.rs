@@ -109,6 +109,27 @@ pub enum GrpcError {
         /// The cluster of the certificate.
         found: String,
     },
+    /// Our own certificate was made for another role.
+    #[error("{} is the certificate of a {found}: give this {expected} one of its own", path.display())]
+    WrongRole {
+        /// The file.
+        path: PathBuf,
+        /// What this process is.
+        expected: Role,
+        /// What the certificate says.
+        found: Role,
+    },
+    /// Our own certificate and key are no pair.
+    #[error("the certificate {} and the key {} cannot be used together", cert.display(), key.display())]
+    KeyPair {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
     /// The certificate authority cannot be used to verify.
     #[error("the certificate authority cannot be used")]
     Authority(#[source] rustls::client::VerifierBuilderError),
@@ -141,6 +162,14 @@ impl TlsOptions {
         let certificate = first_certificate(&self.cert_file, &read(&self.cert_file)?)?;
         PeerIdentity::from_certificate(&certificate)
             .map_err(|source| GrpcError::Identity { path: self.cert_file.clone(), source })
+    }
+
+    /// Refuses a certificate that was made for another role: nobody would believe this process.
+    pub fn check_role(&self, expected: Role) -> Result<(), GrpcError> {
+        match self.identity()?.role {
+            role if role == expected => Ok(()),
+            found => Err(GrpcError::WrongRole { path: self.cert_file.clone(), expected, found }),
+        }
     }
 
     fn key_pair(&self) -> Result<Identity, GrpcError> {
@@ -193,8 +222,11 @@ pub fn server(
     let ca = read(&tls.ca_file)?;
     first_certificate(&tls.ca_file, &ca)?;
     let config = ServerTlsConfig::new().identity(tls.key_pair()?).client_ca_root(Certificate::from_pem(ca));
+    let no_pair =
+        |source| GrpcError::KeyPair { cert: tls.cert_file.clone(), key: tls.key_file.clone(), source };
     Ok(Server::builder()
-        .tls_config(config)?
+        .tls_config(config)
+        .map_err(no_pair)?
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
@@ -235,10 +267,11 @@ pub async fn serve(
     Ok((address, handle))
 }
 
-/// Binds a TCP listener; a taken port is an error that says so.
+/// Binds a TCP listener; a taken port, or no address at all, is an error that says so.
 pub async fn bind(listen: &str) -> Result<TcpListener, GrpcError> {
     TcpListener::bind(listen).await.map_err(|source| match source.kind() {
         std::io::ErrorKind::AddrInUse => GrpcError::AddressInUse { address: listen.to_owned() },
+        std::io::ErrorKind::InvalidInput => GrpcError::Address { address: listen.to_owned() },
         _ => GrpcError::Listen { address: listen.to_owned(), source },
     })
 }

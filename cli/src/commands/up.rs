@@ -1,9 +1,10 @@
 //! `holdfast up`: every role in this process, with embedded defaults.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use holdfast_job_queue::InProcessQueue;
 use holdfast_runtime::{Exit, Shutdown, config, telemetry};
+use holdfast_storage_node::{NodeHandle, StorageNodeOptions};
 use serde::Serialize;
 
 use super::daemons::{clock, random};
@@ -14,6 +15,9 @@ use crate::{
     output::{Format, say},
     startup,
 };
+
+/// A storage node that ended itself is started again after this long.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// Run every role on this machine with embedded defaults
 ///
@@ -94,14 +98,37 @@ type NodeTask = tokio::task::JoinHandle<Result<(), holdfast_storage_node::Error>
 async fn start_nodes(cluster: &LocalCluster, shutdown: &Shutdown) -> Result<Vec<NodeTask>, CliError> {
     let mut nodes = Vec::new();
     for node in &cluster.nodes {
-        let options = config::load(&node.config).map_err(CliError::config)?;
+        let options: StorageNodeOptions = config::load(&node.config).map_err(CliError::config)?;
         // Each listens before it is called up: a port that is taken ends the command, not only the node.
-        let node = holdfast_storage_node::start(options, clock(), random(), shutdown.clone())
+        let node = holdfast_storage_node::start(options.clone(), clock(), random(), shutdown.clone())
             .await
             .map_err(startup::failed)?;
-        nodes.push(tokio::spawn(node.join()));
+        nodes.push(tokio::spawn(keep_running(node, options, shutdown.clone())));
     }
     Ok(nodes)
+}
+
+/// A node whose state takes no more ends itself: here nobody else is there to start it again.
+async fn keep_running(
+    mut node: NodeHandle,
+    options: StorageNodeOptions,
+    shutdown: Shutdown,
+) -> Result<(), holdfast_storage_node::Error> {
+    loop {
+        match node.join().await {
+            Err(holdfast_storage_node::Error::StateFailed) if !shutdown.is_triggered() => {}
+            ended => return ended,
+        }
+        if shutdown.or(tokio::time::sleep(RESTART_PAUSE)).await.is_none() {
+            return Ok(());
+        }
+        tracing::warn!(node = options.node_id, "storage node is started again");
+        node = holdfast_storage_node::start(options.clone(), clock(), random(), shutdown.clone())
+            .await
+            .inspect_err(|error| {
+                tracing::error!(node = options.node_id, %error, "storage node cannot be started again: it stays away");
+            })?;
+    }
 }
 
 /// Coordinator and worker in this process, joined by the in-process queue and ledger.

@@ -123,6 +123,25 @@ async fn a_certificate_of_another_cluster_is_refused_even_from_the_same_authorit
 }
 
 #[tokio::test]
+async fn a_certificate_of_another_role_and_a_key_of_another_certificate_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::create(dir.path(), "test").unwrap();
+    let tls = pki.issue(Role::StorageNode, "node-1", &[]).unwrap().options();
+    tls.check_role(Role::StorageNode).unwrap();
+    let error = tls.check_role(Role::Coordinator).unwrap_err();
+    assert!(
+        error.to_string().contains("is the certificate of a storage-node: give this coordinator"),
+        "{error}"
+    );
+    let worker = pki.issue(Role::Worker, "w", &[]).unwrap().options();
+    let mixed = TlsOptions { key_file: worker.key_file, ..tls };
+    let error = server(&mixed, "test", &TABLE).unwrap_err();
+    assert!(matches!(error, GrpcError::KeyPair { .. }), "{error:?}");
+    let error = bind("nowhere").await.unwrap_err();
+    assert!(matches!(error, GrpcError::Address { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn without_a_certificate_or_with_a_foreign_one_there_is_no_connection() {
     let cluster = cluster().await;
     let ca = read(&cluster._dir.path().join("ca.crt")).unwrap();

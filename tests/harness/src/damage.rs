@@ -83,3 +83,26 @@ fn writable(path: &Path) -> fs::File {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("make the segment writable");
     OpenOptions::new().read(true).write(true).open(path).expect("open the segment")
 }
+
+/// Says in a segment's superblock that it is of another format version, with the checksum that belongs to it.
+pub fn set_version(path: &Path, version: u8) {
+    const VERSION_AT: usize = 8;
+    let file = writable(path);
+    let mut block = vec![0; SUPERBLOCK_BYTES];
+    file.read_exact_at(&mut block, 0).expect("read the segment");
+    let body = SUPERBLOCK_BYTES - 4;
+    assert_eq!(block[body..], crc32c(&block[..body]).to_le_bytes(), "the checksum is where FORMAT.md says");
+    block[VERSION_AT] = version;
+    let crc = crc32c(&block[..body]);
+    block[body..].copy_from_slice(&crc.to_le_bytes());
+    file.write_all_at(&block, 0).expect("write the segment");
+    file.sync_all().expect("sync the segment");
+}
+
+/// CRC-32C, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg()))
+    })
+}

@@ -7,11 +7,15 @@
 pub mod cluster;
 pub mod damage;
 pub mod eventually;
+pub mod lone_node;
 pub mod process;
+pub mod records;
 pub mod services;
 pub mod sim;
 pub mod single_node;
 pub mod small_disk;
+pub mod storage_pool;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use eventually::eventually;
+pub use storage_pool::{PoolOptions, StoragePool};

@@ -35,12 +35,7 @@ impl SingleNode {
         std::fs::write(folder.join("signing.pub"), hex::encode(public)).expect("write the public key");
         let [port] = free_ports();
         let process = start_node(folder, &pki, port);
-        let nodes = vec![LayoutNode {
-            id: NodeId(1),
-            site: "bench".into(),
-            address: format!("127.0.0.1:{port}"),
-            capacity_bytes: 1 << 40,
-        }];
+        let nodes = vec![LayoutNode::new(NodeId(1), "bench".into(), format!("127.0.0.1:{port}"), 1 << 40)];
         let replication = Replication { copies: 1, ack_sites: 1 };
         let layout = Layout::compute(LayoutVersion(1), "bench".into(), replication, nodes).expect("one node");
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));

@@ -22,10 +22,7 @@ impl SmallDisk {
         let options = format!("size={bytes},mode=0700");
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &options, "holdfast-test"]).arg(path);
-        let output = command.output().map_err(|error| format!("mount: {error}"))?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-        }
+        run(&mut command)?;
         Ok(Self { path: path.to_owned() })
     }
 
@@ -50,10 +47,50 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that was killed a moment ago may still hold it.
-        let done = Command::new("umount").arg("-l").arg(&self.path).status();
-        if !done.is_ok_and(|status| status.success()) {
-            eprintln!("{} stays mounted", self.path.display());
-        }
+        unmount(&self.path);
+    }
+}
+
+/// A folder seen through a read-only mount; unmounted when dropped.
+pub struct ReadOnly {
+    path: PathBuf,
+}
+
+impl ReadOnly {
+    /// Mounts it, or says why that is not possible here.
+    pub fn mount(folder: &Path, path: &Path) -> Result<Self, String> {
+        fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        run(Command::new("mount").arg("--bind").arg(folder).arg(path))?;
+        // Dropped, and so unmounted, if the second step fails.
+        let mounted = Self { path: path.to_owned() };
+        run(Command::new("mount").args(["-o", "remount,ro,bind"]).arg(path))?;
+        Ok(mounted)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        unmount(&self.path);
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("mount: {error}"))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+}
+
+/// Lazily: a process that was killed a moment ago may still hold it.
+fn unmount(path: &Path) {
+    let done = Command::new("umount").arg("-l").arg(path).status();
+    if !done.is_ok_and(|status| status.success()) {
+        eprintln!("{} stays mounted", path.display());
     }
 }
