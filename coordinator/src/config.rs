@@ -121,11 +121,13 @@ pub struct NodeOptions {
 impl PoolOptions {
     /// Lays the partitions over the configured nodes.
     pub fn layout(&self, version: LayoutVersion) -> Result<Layout, Error> {
-        let nodes = self.nodes.iter().map(|node| LayoutNode {
-            id: NodeId(node.id),
-            site: SiteName(node.site.clone()),
-            address: node.address.clone(),
-            capacity_bytes: node.capacity.0,
+        let nodes = self.nodes.iter().map(|node| {
+            LayoutNode::new(
+                NodeId(node.id),
+                SiteName(node.site.clone()),
+                node.address.clone(),
+                node.capacity.0,
+            )
         });
         let replication = Replication { copies: self.copies, ack_sites: self.ack_sites };
         Ok(Layout::compute(version, PoolId(self.name.clone()), replication, nodes.collect())?)

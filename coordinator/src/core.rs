@@ -90,9 +90,20 @@ impl Core {
         Ok((self.signer.token(&claims), expires_at_ms))
     }
 
-    /// Asks every node of a layout how it is.
+    /// Asks every node of a layout how it is. What another node says at its address is no answer.
     pub(crate) async fn node_statuses(&self, layout: &Layout) -> NodeStatuses {
-        self.storage.status(layout).await
+        let mut answers = self.storage.status(layout).await;
+        for (node, answer) in &mut answers {
+            let found = answer.as_ref().map_or(node.id, |status| status.node);
+            if found != node.id {
+                let reason = format!(
+                    "{found} answers at {} instead of {}: correct its `node-id`, or the address in the pool",
+                    node.address, node.id
+                );
+                *answer = Err(StoreError::Refused { reason });
+            }
+        }
+        answers
     }
 
     /// Installs a layout on every node; each tried once.

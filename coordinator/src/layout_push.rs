@@ -108,11 +108,8 @@ mod tests {
     use super::*;
 
     fn layout(nodes: [(u64, &str, &str, u64); 2]) -> Layout {
-        let nodes = nodes.map(|(id, site, address, capacity_bytes)| LayoutNode {
-            id: NodeId(id),
-            site: site.into(),
-            address: address.to_owned(),
-            capacity_bytes,
+        let nodes = nodes.map(|(id, site, address, capacity_bytes)| {
+            LayoutNode::new(NodeId(id), site.into(), address.to_owned(), capacity_bytes)
         });
         Layout::compute(LayoutVersion(1), "p".into(), Replication::default(), nodes.to_vec()).unwrap()
     }

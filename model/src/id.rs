@@ -100,6 +100,10 @@ byte_id!(
     ChunkId, "chunk", 32
 );
 byte_id!(
+    /// The data folder that holds a storage node's state, by its own random id: a node whose folder was lost has another.
+    DataFolderId, "data folder", 16
+);
+byte_id!(
     /// BLAKE3 of a pin's bytes.
     PinHash, "pin", 32
 );

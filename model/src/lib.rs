@@ -18,6 +18,9 @@
 //! | pool | a named group of sites with its own layout and replication |
 //! | partition | a slice of the chunk-id space |
 //! | layout | the versioned map partition → nodes |
+//! | owner | a node to which the layout gives a partition |
+//! | witness | a node that keeps pins and no data, so that a majority of pin owners is left without one site |
+//! | move | the time in which partitions have new owners and their previous ones still keep the data |
 //! | site | a place where storage nodes live, a failure domain; Microsoft's is always `sharepoint_site` |
 //! | protection policy | scope + schedule + retention (Microsoft: *protection policy*) |
 //! | run | one firing of a policy or command: a set of jobs |
@@ -40,13 +43,13 @@ pub use account::Account;
 pub use authority::{RecordKey, Role, SessionClaims, Verb};
 pub use fence::{Epoch, Fence, Generation, LayoutVersion, Sequence, Term};
 pub use id::{
-    ChunkId, JobId, NodeId, ParseIdError, PinHash, PoolId, ResourceId, RunId, SessionId, SiteName,
-    SnapshotId, TenantId,
+    ChunkId, DataFolderId, JobId, NodeId, ParseIdError, PinHash, PoolId, ResourceId, RunId, SessionId,
+    SiteName, SnapshotId, TenantId,
 };
 pub use job::{ConflictPolicy, ExportFormat, JobClass, JobKind, JobState};
 pub use layout::{
-    Layout, LayoutError, LayoutFault, LayoutNode, LayoutPlan, NodeMove, PARTITION_COUNT, PartitionId,
-    Replication, check_layout,
+    Layout, LayoutChange, LayoutError, LayoutFault, LayoutNode, LayoutPlan, NodeDuty, NodeMove,
+    PARTITION_COUNT, PartitionId, PinHandover, Replication, check_layout,
 };
 pub use resource::{ParseResourceError, ResourceKind, ResourceName, Workload};
 pub use time::{Clock, Millis, Random};

@@ -1,8 +1,9 @@
 //! Raw bytes and words of the wire to the nouns of `model`, and back. What cannot be read is a [`WireError`], never a panic.
 
 use holdfast_model::{
-    Account, Epoch, Fence, Generation, JobId, Layout, LayoutNode, LayoutVersion, NodeId, PARTITION_COUNT,
-    PoolId, Replication, ResourceId, Sequence, SessionClaims, TenantId, Verb, Workload,
+    Account, Epoch, Fence, Generation, JobId, Layout, LayoutNode, LayoutVersion, NodeDuty, NodeId,
+    PARTITION_COUNT, PartitionId, PinHandover, PoolId, Replication, ResourceId, Sequence, SessionClaims,
+    TenantId, Verb, Workload,
 };
 
 use crate::{coordinator, status::ErrorCode, storage};
@@ -51,6 +52,7 @@ from_bytes!(
     ResourceId,
     JobId,
     holdfast_model::ChunkId,
+    holdfast_model::DataFolderId,
     holdfast_model::PinHash,
     holdfast_model::RunId,
     holdfast_model::SnapshotId
@@ -95,6 +97,9 @@ impl From<&Layout> for storage::Layout {
             ack_sites: layout.replication.ack_sites.into(),
             nodes: layout.nodes.iter().map(Into::into).collect(),
             owners: layout.owners.iter().flatten().map(|index| u32::from(*index)).collect(),
+            moved_in: layout.moved_in.0,
+            moving: layout.previous.iter().map(moving_to_wire).collect(),
+            handover_any_copy: layout.handover == PinHandover::AnyCopy,
         }
     }
 }
@@ -106,7 +111,37 @@ impl From<&LayoutNode> for storage::LayoutNode {
             site: node.site.0.clone(),
             address: node.address.clone(),
             capacity_bytes: node.capacity_bytes,
+            duty: match node.duty {
+                NodeDuty::Data => storage::NodeDuty::Data,
+                NodeDuty::Witness => storage::NodeDuty::Witness,
+                NodeDuty::Drained => storage::NodeDuty::Drained,
+            }
+            .into(),
+            folder: node.folder.map_or_else(Default::default, |folder| folder.0.to_vec().into()),
         }
+    }
+}
+
+fn moving_to_wire((partition, previous): (&PartitionId, &Vec<u16>)) -> storage::MovingPartition {
+    storage::MovingPartition {
+        partition: partition.0.into(),
+        previous: previous.iter().map(|index| u32::from(*index)).collect(),
+    }
+}
+
+fn moving_from_wire(
+    wire: storage::MovingPartition,
+    n_nodes: usize,
+) -> Result<(PartitionId, Vec<u16>), WireError> {
+    let wrong = WireError { field: "moving", problem: "not a partition with known nodes" };
+    let partition = u16::try_from(wire.partition).ok().filter(|p| *p < PARTITION_COUNT);
+    let previous: Vec<u16> = wire.previous.iter().filter_map(|index| u16::try_from(*index).ok()).collect();
+    let is_known = |index: &u16| usize::from(*index) < n_nodes;
+    match partition {
+        Some(partition) if previous.len() == wire.previous.len() && previous.iter().all(is_known) => {
+            Ok((PartitionId(partition), previous))
+        }
+        _ => Err(wrong),
     }
 }
 
@@ -130,24 +165,43 @@ impl TryFrom<storage::Layout> for Layout {
             .chunks(usize::from(copies))
             .map(|row| row.iter().filter_map(|index| u16::try_from(*index).ok()).collect())
             .collect();
+        let n_nodes = wire.nodes.len();
+        let previous = wire.moving.into_iter().map(|one| moving_from_wire(one, n_nodes));
         Ok(Self {
             version: LayoutVersion(wire.version),
             pool: PoolId(wire.pool),
             replication: Replication { copies, ack_sites },
-            nodes: wire.nodes.into_iter().map(Into::into).collect(),
+            previous: previous.collect::<Result<_, _>>()?,
+            nodes: wire.nodes.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             owners,
+            moved_in: LayoutVersion(wire.moved_in),
+            handover: match wire.handover_any_copy {
+                true => PinHandover::AnyCopy,
+                false => PinHandover::Committed,
+            },
         })
     }
 }
 
-impl From<storage::LayoutNode> for LayoutNode {
-    fn from(node: storage::LayoutNode) -> Self {
-        Self {
+impl TryFrom<storage::LayoutNode> for LayoutNode {
+    type Error = WireError;
+
+    fn try_from(node: storage::LayoutNode) -> Result<Self, WireError> {
+        let duty = match storage::NodeDuty::try_from(node.duty) {
+            Ok(storage::NodeDuty::Data) => NodeDuty::Data,
+            Ok(storage::NodeDuty::Witness) => NodeDuty::Witness,
+            Ok(storage::NodeDuty::Drained) => NodeDuty::Drained,
+            Err(_) => return Err(WireError { field: "duty", problem: "not a known duty" }),
+        };
+        let folder = if node.folder.is_empty() { None } else { Some(id("folder", &node.folder)?) };
+        Ok(Self {
             id: NodeId(node.id),
             site: holdfast_model::SiteName(node.site),
             address: node.address,
             capacity_bytes: node.capacity_bytes,
-        }
+            duty,
+            folder,
+        })
     }
 }
 
@@ -272,24 +326,25 @@ same_fields!(
 
 #[cfg(test)]
 mod tests {
+    use holdfast_model::LayoutChange;
+
     use super::*;
 
     #[test]
     fn a_layout_survives_the_wire() {
-        let node = |id: u64, site: &str| LayoutNode {
-            id: NodeId(id),
-            site: site.into(),
-            address: "127.0.0.1:1".to_owned(),
-            capacity_bytes: 1,
-        };
-        let layout = Layout::compute(
-            LayoutVersion(3),
-            "p".into(),
-            Replication::default(),
-            vec![node(1, "a"), node(2, "b")],
-        )
-        .unwrap();
+        let node =
+            |id: u64, site: &str| LayoutNode::new(NodeId(id), site.into(), "127.0.0.1:1".to_owned(), 1);
+        let nodes = vec![node(1, "a"), node(2, "b"), node(3, "b")];
+        let layout =
+            Layout::compute(LayoutVersion(3), "p".into(), Replication::default(), nodes.clone()).unwrap();
         assert_eq!(Layout::try_from(storage::Layout::from(&layout)).unwrap(), layout);
+
+        let mut nodes = nodes[..2].to_vec();
+        nodes[0].folder = Some(holdfast_model::DataFolderId([7; 16]));
+        let change = LayoutChange { nodes, replication: Replication::default(), lost: [NodeId(2)].into() };
+        let moving = layout.changed(LayoutVersion(4), change).unwrap();
+        assert!(moving.is_moving() && moving.handover == PinHandover::AnyCopy);
+        assert_eq!(Layout::try_from(storage::Layout::from(&moving)).unwrap(), moving);
     }
 
     #[test]

@@ -33,3 +33,5 @@ pub const PROTOCOL_MIN: u32 = 1;
 pub const PROTOCOL_MAX: u32 = 1;
 /// The metadata key of the session token on calls to storage nodes.
 pub const SESSION_TOKEN_METADATA: &str = "holdfast-session-token-bin";
+/// The metadata key of the version of the layout that a caller of storage nodes works by, in decimal.
+pub const LAYOUT_VERSION_METADATA: &str = "holdfast-layout-version";

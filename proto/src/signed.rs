@@ -3,7 +3,7 @@
 //! Each kind signs its own prefix with the body, so that one can never be taken for the other.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use holdfast_model::{Millis, SessionClaims};
+use holdfast_model::{LayoutVersion, Millis, SessionClaims};
 use prost::Message as _;
 
 use crate::{
@@ -112,6 +112,17 @@ impl Verifier {
 pub fn attach_token<T>(request: &mut tonic::Request<T>, token: &storage::SessionToken) {
     let value = tonic::metadata::MetadataValue::from_bytes(&token.encode_to_vec());
     request.metadata_mut().insert_bin(crate::SESSION_TOKEN_METADATA, value);
+}
+
+/// Says by which layout the caller works.
+pub fn attach_layout_version<T>(request: &mut tonic::Request<T>, version: LayoutVersion) {
+    request.metadata_mut().insert(crate::LAYOUT_VERSION_METADATA, version.0.into());
+}
+
+/// By which layout the caller works; 0 when it does not say.
+pub fn read_layout_version(metadata: &tonic::metadata::MetadataMap) -> LayoutVersion {
+    let text = metadata.get(crate::LAYOUT_VERSION_METADATA).and_then(|value| value.to_str().ok());
+    LayoutVersion(text.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// Reads the session token of a call.

@@ -18,7 +18,8 @@ use holdfast_runtime::{
 };
 
 use crate::{
-    CommitOutcome, PinsView, RaiseOutcome, ReadStore, SessionParams, StorageClientOptions, StorageSession,
+    CommitOutcome, NodeStatus, PinsView, RaiseOutcome, ReadStore, SessionParams, StorageClientOptions,
+    StorageSession,
     error::CallError,
     nodes::{Context, TokenCell},
     pins::{self, PinSpace},
@@ -61,35 +62,6 @@ pub struct AppliedLayout {
     pub epoch: Epoch,
     /// The layout version it now holds.
     pub layout_version: LayoutVersion,
-}
-
-/// A node as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// Who it is.
-    pub node: NodeId,
-    /// Where it is.
-    pub site: SiteName,
-    /// Bytes its segments take.
-    pub bytes_used: u64,
-    /// Bytes it may still take.
-    pub bytes_free: u64,
-    /// Records it keeps.
-    pub records: u64,
-    /// Pins it keeps.
-    pub pins: u64,
-    /// Sessions open on it.
-    pub sessions: u64,
-    /// The layout version it works by.
-    pub layout_version: LayoutVersion,
-    /// The generation it has seen.
-    pub generation: Generation,
-    /// The epoch it is in.
-    pub epoch: Epoch,
-    /// Whether it takes no more data.
-    pub ingest_stopped: bool,
-    /// Records set aside as damaged.
-    pub quarantined_records: u64,
 }
 
 impl StorageClient {
@@ -140,8 +112,8 @@ impl StorageClient {
         workload: Workload,
         newest: u32,
     ) -> Result<PinsView, StoreError> {
-        let space = PinSpace::new(layout, tenant, resource);
-        pins::read_pins(&self.context, &space, &TokenCell::new(token), workload, newest).await
+        let space = PinSpace::new(&layout, tenant, resource);
+        pins::read_pins(&self.context, &space, &TokenCell::new(token, &layout), workload, newest).await
     }
 
     /// Commits a pin at a majority of its owners; idempotent.
@@ -157,8 +129,8 @@ impl StorageClient {
         ticket: &storage::CommitTicket,
         pin: &Bytes,
     ) -> Result<CommitOutcome, StoreError> {
-        let space = PinSpace::new(layout, tenant, resource);
-        pins::commit_pin(&self.context, &space, &TokenCell::new(token), ticket, pin).await
+        let space = PinSpace::new(&layout, tenant, resource);
+        pins::commit_pin(&self.context, &space, &TokenCell::new(token, &layout), ticket, pin).await
     }
 
     /// Stores a higher fence at a majority of pin owners, so that lower ones commit nothing more.
@@ -170,11 +142,11 @@ impl StorageClient {
         workload: Workload,
         fence: Fence,
     ) -> Result<RaiseOutcome, StoreError> {
-        let space = PinSpace::new(layout, tenant, resource);
+        let space = PinSpace::new(&layout, tenant, resource);
         pins::raise_fence(&self.context, &space, workload, fence).await
     }
 
-    /// Installs a layout, generation and epoch on every node of the layout, each tried once.
+    /// Installs a layout, generation and epoch on every node of the layout, also those that are to leave, each tried once.
     pub async fn apply_layout(
         &self,
         layout: &Layout,
@@ -209,17 +181,12 @@ impl StorageClient {
             let ask = |mut rpc: crate::nodes::Rpc| async move { rpc.status(storage::StatusRequest {}).await };
             context.call(&node, limit, ask).await
         });
-        answers.await.into_iter().map(|(node, answer)| (node, answer.map(read_status))).collect()
+        answers.await.into_iter().map(|(node, answer)| (node, answer.map(NodeStatus::from))).collect()
     }
 
     /// Exchanges versions with the node at an address.
     pub async fn hello(&self, address: &str) -> Result<NodeHello, StoreError> {
-        let node = LayoutNode {
-            id: NodeId(0),
-            site: SiteName(String::new()),
-            address: address.to_owned(),
-            capacity_bytes: 0,
-        };
+        let node = LayoutNode::new(NodeId(0), SiteName(String::new()), address.to_owned(), 0);
         let request = storage::HelloRequest {
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL_MAX,
@@ -269,22 +236,5 @@ impl StorageClient {
         }
         let answers: BTreeMap<_, _> = stream::iter(calls).buffer_unordered(NODES_AT_ONCE).collect().await;
         answers.into_values().collect()
-    }
-}
-
-fn read_status(answer: storage::StatusResponse) -> NodeStatus {
-    NodeStatus {
-        node: NodeId(answer.node_id),
-        site: SiteName(answer.site),
-        bytes_used: answer.bytes_used,
-        bytes_free: answer.bytes_free,
-        records: answer.records,
-        pins: answer.pins,
-        sessions: answer.sessions,
-        layout_version: LayoutVersion(answer.layout_version),
-        generation: Generation(answer.generation),
-        epoch: Epoch(answer.epoch),
-        ingest_stopped: answer.ingest_stopped,
-        quarantined_records: answer.quarantined_records,
     }
 }

@@ -1,6 +1,7 @@
-//! Reading records: from the best owner, and from the next where that one has no good copy.
+//! Reading records: from the best holder, and from the next where that one has no good copy.
 //!
-//! A copy counts only when it decodes, verifies, and is the one asked for. A chunk is missing only when every owner said so.
+//! A copy counts only when it decodes, verifies, and is the one asked for. A chunk is missing only when every holder said so: its
+//! owners, and while it is moving also those it is moving away from.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,14 +34,14 @@ pub(crate) struct Fetcher {
 struct Slot {
     id: ChunkId,
     record: Option<SealedRecord>,
-    /// Owners without a good copy.
+    /// Holders without a good copy.
     answered: Vec<NodeId>,
-    /// Owners that did not answer in this pass.
+    /// Holders that did not answer in this pass.
     away: Vec<NodeId>,
     corrupt: bool,
 }
 
-/// What one owner had.
+/// What one holder had.
 enum Copy {
     Good(Box<SealedRecord>),
     Absent,
@@ -90,7 +91,7 @@ impl Fetcher {
         slots.into_iter().map(|slot| result(slot, &errors)).collect()
     }
 
-    /// Asks owner after owner until each slot has its record or no owner is left.
+    /// Asks holder after holder until each slot has its record or no holder is left.
     async fn one_pass(&self, slots: &mut [Slot], errors: &mut Vec<CallError>) {
         loop {
             let batches = self.batches(slots);
@@ -114,12 +115,12 @@ impl Fetcher {
         }
     }
 
-    /// The open slots by the best owner not yet asked, in requests of limited size.
+    /// The open slots by the best holder not yet asked, in requests of limited size.
     fn batches(&self, slots: &[Slot]) -> Vec<(LayoutNode, Vec<usize>)> {
         let mut by_node: BTreeMap<NodeId, (&LayoutNode, Vec<usize>)> = BTreeMap::new();
         for (index, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.record.is_none()) {
-            let owners = self.context.owners_for_read(&self.layout, PartitionId::of_chunk(slot.id));
-            let next = owners
+            let holders = self.context.holders_for_read(&self.layout, PartitionId::of_chunk(slot.id));
+            let next = holders
                 .into_iter()
                 .find(|node| !slot.answered.contains(&node.id) && !slot.away.contains(&node.id));
             if let Some(node) = next {
@@ -203,9 +204,9 @@ impl Fetcher {
 
     /// Fetches every distinct good copy of one record.
     pub(crate) async fn get_copies(&self, id: ChunkId) -> Result<Vec<SealedRecord>, StoreError> {
-        let owners = self.context.owners_for_read(&self.layout, PartitionId::of_chunk(id));
+        let holders = self.context.holders_for_read(&self.layout, PartitionId::of_chunk(id));
         let ids = [id];
-        let answers = join_all(owners.into_iter().map(|node| self.get_from(node, &ids))).await;
+        let answers = join_all(holders.into_iter().map(|node| self.get_from(node, &ids))).await;
         let (mut copies, mut errors, mut corrupt): (Vec<SealedRecord>, _, _) =
             (Vec::new(), Vec::new(), false);
         for (found, error) in answers {
@@ -260,10 +261,10 @@ fn result(slot: Slot, errors: &[CallError]) -> Result<SealedRecord, StoreError> 
     slot.record.ok_or_else(|| failure(slot.id, slot.corrupt, !slot.away.is_empty(), errors))
 }
 
-/// Why a record cannot be had. An owner that is away may have it, so nothing is missing or corrupt before all answered.
+/// Why a record cannot be had. A holder that is away may have it, so nothing is missing or corrupt before all answered.
 fn failure(id: ChunkId, corrupt: bool, away: bool, errors: &[CallError]) -> StoreError {
     if away {
-        combine("not every owner of a chunk answers, and those that do have no good copy", errors)
+        combine("not every holder of a chunk answers, and those that do have no good copy", errors)
     } else if corrupt {
         StoreError::Corrupt { id }
     } else {

@@ -4,6 +4,8 @@
 //!
 //! - A record counts as durable only when `ack_sites` distinct sites of the layout have said so for it, each by an owner.
 //! - A pin counts as committed only when a majority of the owners of its pin partition has stored it.
+//! - Every request says by which layout it is made. A node that refuses it, because owners have changed since or because it
+//!   has not taken over yet, has not answered: it counts neither for nor against anything.
 //! - Nothing here decides by time what is safe: time only ends waiting.
 //! - Every buffer is bounded: what a session holds for the nodes is at most [`StorageClientOptions::in_flight_bytes`].
 
@@ -20,9 +22,11 @@ mod put_lane;
 mod quorum;
 mod reader;
 mod session;
+mod status;
 
-pub use client::{AppliedLayout, NodeHello, NodeStatus, StorageClient};
+pub use client::{AppliedLayout, NodeHello, StorageClient};
 pub use options::StorageClientOptions;
 pub use pins::{CommitOutcome, PinsView, RaiseOutcome};
 pub use reader::ReadStore;
 pub use session::{SessionParams, StorageSession};
+pub use status::{NodeStatus, RepairStatus};

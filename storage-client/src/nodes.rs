@@ -1,6 +1,6 @@
 //! The nodes as seen from here: one channel per address, who is left aside as down, who answers fast.
 //!
-//! Being marked down only changes the order of owners, never whether one is asked: it cannot make data unreachable.
+//! Being marked down only changes the order of nodes, never whether one is asked: it cannot make data unreachable.
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use holdfast_model::{Clock, Layout, LayoutNode, NodeId, PartitionId, Random};
+use holdfast_model::{Clock, Layout, LayoutNode, LayoutVersion, NodeId, PartitionId, Random};
 use holdfast_proto::{
-    signed::attach_token,
+    signed::{attach_layout_version, attach_token},
     status::ErrorCode,
     storage::{SessionToken, storage_node_client::StorageNodeClient},
 };
@@ -159,19 +159,21 @@ impl Context {
         (live, n_live)
     }
 
-    /// The owners of a partition to read from: live ones first, then those that answer clearly faster.
-    pub(crate) fn owners_for_read<'a>(
+    /// Who may have a record of a partition: live ones first, then its owners before those it is moving away from, then those
+    /// that answer clearly faster.
+    pub(crate) fn holders_for_read<'a>(
         &self,
         layout: &'a Layout,
         partition: PartitionId,
     ) -> Vec<&'a LayoutNode> {
-        let mut owners: Vec<&LayoutNode> = layout.owners_of(partition).collect();
-        owners.sort_by_key(|node| {
+        let mut holders: Vec<&LayoutNode> = layout.holders_of(partition).collect();
+        holders.sort_by_key(|node| {
             let latency_us = self.latency_us(node);
-            // By factors of four, so that noise does not spread neighbouring reads over all owners.
-            (self.is_down(node), (latency_us / 1000 + 1).ilog2() / 2)
+            // By factors of four, so that noise does not spread neighbouring reads over all holders.
+            let slowness = (latency_us / 1000 + 1).ilog2() / 2;
+            (self.is_down(node), !layout.owns(node.id, partition), slowness)
         });
-        owners
+        holders
     }
 
     /// What a node took lately; 0, so that it is tried again, when that is long ago.
@@ -207,29 +209,39 @@ impl Context {
     }
 }
 
-/// The session token of a job: heartbeats bring a new one while calls are running.
-pub(crate) struct TokenCell(Mutex<(u64, SessionToken)>);
+/// What every request of a job carries: its session token, of which heartbeats bring new ones while calls are running, and
+/// the version of the layout it works by, which stays the same.
+pub(crate) struct TokenCell {
+    version: LayoutVersion,
+    newest: Mutex<(u64, SessionToken)>,
+}
 
 impl TokenCell {
-    pub(crate) fn new(token: SessionToken) -> Self {
-        Self(Mutex::new((0, token)))
+    pub(crate) fn new(token: SessionToken, layout: &Layout) -> Self {
+        Self { version: layout.version, newest: Mutex::new((0, token)) }
     }
 
     pub(crate) fn set(&self, token: SessionToken) {
-        let mut cell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *cell = (cell.0 + 1, token);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = (newest.0 + 1, token);
     }
 
     /// Grows with every new token.
     pub(crate) fn revision(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// A request with the newest token.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        let cell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        attach_token(&mut request, &cell.1);
+        let mut request = request_by(self.version, message);
+        attach_token(&mut request, &self.newest.lock().unwrap_or_else(PoisonError::into_inner).1);
         request
     }
+}
+
+/// A request that says by which layout it is made: a node refuses it when owners have changed since.
+pub(crate) fn request_by<T>(version: LayoutVersion, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    attach_layout_version(&mut request, version);
+    request
 }

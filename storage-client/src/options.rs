@@ -17,7 +17,7 @@ pub(crate) const HAVE_CALLS_IN_FLIGHT: usize = 8;
 pub(crate) const GET_CALLS_IN_FLIGHT: usize = 8;
 /// Largest job checkpoint: the wire's limit.
 pub(crate) const CHECKPOINT_BYTES_MAX: usize = 16 << 20;
-/// How often a read asks an owner that did not answer.
+/// How often a read asks a holder that did not answer.
 pub(crate) const READ_PASSES: u32 = 3;
 
 /// How storage nodes are talked to.

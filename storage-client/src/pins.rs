@@ -1,13 +1,14 @@
 //! What pin owners are asked: commit, checkpoint, read, raise the fence.
 //!
-//! A majority of the owners of the pin partition is the commit; everything else here exists so that this stays true.
+//! A majority of the owners of the pin partition is the commit; everything else here exists so that this stays true. An owner
+//! that refuses a call, because the pool has moved on or because it has not taken the pins over yet, has not answered.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use holdfast_model::{
-    ChunkId, Fence, Layout, LayoutNode, NodeId, PartitionId, PinHash, ResourceId, Sequence, SessionId,
-    TenantId, Workload,
+    ChunkId, Fence, Layout, LayoutNode, LayoutVersion, NodeId, PartitionId, PinHash, ResourceId, Sequence,
+    SessionId, TenantId, Workload,
 };
 use holdfast_proto::storage::{self, PinOutcome};
 use holdfast_record::Pin;
@@ -15,7 +16,7 @@ use holdfast_repository::StoreError;
 
 use crate::{
     error::combine,
-    nodes::{Context, Rpc, TokenCell},
+    nodes::{Context, Rpc, TokenCell, request_by},
     options::CHECKPOINT_BYTES_MAX,
     quorum::{Tally, WithoutMajority, ask_owners},
 };
@@ -26,13 +27,16 @@ pub(crate) struct PinSpace {
     pub(crate) resource: ResourceId,
     pub(crate) owners: Vec<LayoutNode>,
     pub(crate) majority: usize,
+    /// The layout that says so.
+    pub(crate) version: LayoutVersion,
 }
 
 impl PinSpace {
-    pub(crate) fn new(layout: Arc<Layout>, tenant: TenantId, resource: ResourceId) -> Self {
+    pub(crate) fn new(layout: &Layout, tenant: TenantId, resource: ResourceId) -> Self {
         let partition = PartitionId::of_pins(tenant, resource);
-        let owners = layout.owners_of(partition).cloned().collect();
-        Self { tenant, resource, owners, majority: layout.majority_of(partition) }
+        let owners = layout.pin_owners_of(partition).cloned().collect();
+        let majority = layout.pin_majority_of(partition);
+        Self { tenant, resource, owners, majority, version: layout.version }
     }
 
     fn unavailable(&self, accepted: usize) -> String {
@@ -204,7 +208,7 @@ pub(crate) async fn raise_fence(
     // An answer without a fence, or with a lower one, has not raised anything.
     let holds = |answer: &storage::RaiseFenceResponse| answer.highest_fence.map(Fence::from) == Some(fence);
     let tally = ask_owners(context, space, terms, holds, |node| {
-        let request = message.clone();
+        let request = request_by(space.version, message.clone());
         let call = |mut rpc: Rpc| async move { rpc.raise_fence(request).await };
         context.call(node, options.request_timeout.0, call)
     })

@@ -26,7 +26,8 @@ impl ReadStore {
         token: storage::SessionToken,
         tenant: TenantId,
     ) -> Self {
-        Self { fetcher: Fetcher::new(context, layout, Arc::new(TokenCell::new(token)), tenant) }
+        let token = Arc::new(TokenCell::new(token, &layout));
+        Self { fetcher: Fetcher::new(context, layout, token, tenant) }
     }
 
     /// Takes the next session token, from a heartbeat.

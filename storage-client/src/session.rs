@@ -94,8 +94,8 @@ impl StorageSession {
         params: SessionParams,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
-            token: Arc::new(TokenCell::new(token)),
-            space: PinSpace::new(layout.clone(), params.tenant, params.resource),
+            token: Arc::new(TokenCell::new(token, &layout)),
+            space: PinSpace::new(&layout, params.tenant, params.resource),
             cancel: CancellationToken::new(),
             lost: AtomicBool::new(false),
             kept_by: Mutex::default(),

@@ -83,6 +83,8 @@ pub struct Committer {
     pub(crate) executor: Executor,
     pub(crate) group_bytes: u64,
     pub(crate) group_time: Duration,
+    /// Segments are sealed at this age, so that they are uploaded; none: only when they are full.
+    pub(crate) seal_after: Option<Duration>,
     pub(crate) since_checkpoint: Unflushed,
     /// Nothing more is appended: the index would not know it, and each attempt would leave its bytes behind.
     pub(crate) index_failed: bool,
@@ -123,6 +125,7 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.seal_if_due();
             self.checkpoint_if_due();
         }
     }
@@ -304,6 +307,17 @@ impl Committer {
             return Err("the disk is full".to_owned());
         }
         self.index.checkpoint().map_err(|error| error.to_string())
+    }
+
+    /// Between groups, when all that the open segments hold is durable. A segment that cannot be sealed is left as it is: what
+    /// it holds is served, and the next start seals it or goes on with it.
+    fn seal_if_due(&mut self) {
+        let Some(after) = self.seal_after else { return };
+        let now = self.clock.monotonic();
+        for writer in [&mut self.data, &mut self.tree] {
+            // Told by the writer.
+            let _ = writer.seal_if_older(now, after);
+        }
     }
 
     fn checkpoint_if_due(&mut self) {

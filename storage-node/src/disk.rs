@@ -47,6 +47,10 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// How full the file system of a path is.
     fn usage(&self, path: &Path) -> io::Result<DiskUsage>;
+    /// Bytes of sealed segments that are kept elsewhere and take no room of the file system; none where it keeps everything.
+    fn elsewhere_bytes(&self) -> Option<u64> {
+        None
+    }
     /// What is in a folder, in order. Complete, or an error: what is missing from it counts as lost.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Whether something has that name.

@@ -1,8 +1,11 @@
 //! What can go wrong in a storage node. The gRPC edge maps each variant to one code (`service.rs`).
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use holdfast_model::{Epoch, Fence, PartitionId, Role, Verb};
+use holdfast_model::{Epoch, Fence, LayoutVersion, PartitionId, Role, Verb};
 use holdfast_proto::{convert::WireError, signed::SignedError};
 
 /// A request was refused, or the node cannot do its work.
@@ -14,6 +17,19 @@ pub enum Error {
     /// The layout gives the partition to other nodes.
     #[error("this node does not own partition {}", .0.0)]
     NotOwner(PartitionId),
+    /// The caller works by a layout from before the last move.
+    #[error(
+        "the caller works by layout {offered}, the pool moved in layout {moved_in}: it gets the new one with its next lease"
+    )]
+    StaleLayout {
+        /// The caller's.
+        offered: LayoutVersion,
+        /// The version in which owners last changed.
+        moved_in: LayoutVersion,
+    },
+    /// Its pins have not been taken over from the owners before.
+    #[error("the pins of partition {} are still being taken over from their owners before: try again", .0.0)]
+    NotReady(PartitionId),
     /// The record or pin belongs to someone else than the token.
     #[error("the {0} is not the one of the session token")]
     NotYours(&'static str),
@@ -104,6 +120,22 @@ pub enum Error {
         /// Who asks.
         expected: String,
     },
+    /// Something in the data folder is of a format or has features that this build does not know. Nothing was changed.
+    #[error("{path}: {reason}", path = .path.display())]
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is, and what to do.
+        reason: holdfast_record::Error,
+    },
+    /// The disk is not there, or cannot be used as one.
+    #[error("the data folder {path} {problem}", path = .path.display())]
+    DataFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
     /// Another process has it open.
     #[error("{path} is in use by another process: stop the storage node that runs on it, or give this node a `data` folder of its own", path = .0.display())]
     DataInUse(PathBuf),
@@ -152,6 +184,15 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The state could not be written or synced: nobody knows what the disk holds of it.
+    #[error(
+        "the node's state could not be written and takes no more: check the disk and start the node again, what it acknowledged \
+         is read back"
+    )]
+    StateFailed,
+    /// The object store did not do what it was asked to.
+    #[error(transparent)]
+    Objects(crate::object::ObjectError),
     /// The node is going down.
     #[error("the storage node is stopping")]
     Stopping,
@@ -163,13 +204,36 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NoLayout | Self::NotOwner(_) | Self::NotProtected { .. } | Self::Stopping)
+        matches!(
+            self,
+            Self::NoLayout
+                | Self::NotOwner(_)
+                | Self::StaleLayout { .. }
+                | Self::NotReady(_)
+                | Self::NotProtected { .. }
+                | Self::Stopping
+        )
     }
 
     /// Names the file that an operation failed on.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// The same for what is done first in a data folder: says what to do about a disk that is not as it should be.
+    pub(crate) fn folder(action: &'static str, data: &Path, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let (data, path) = (data.to_owned(), path.to_owned());
+        move |source| match source.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => Self::DataFolder {
+                path: data,
+                problem: "is on a disk that is mounted read-only: mount it writable",
+            },
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                Self::DataFolder { path: data, problem: "is a file, or below one: name a folder in `data`" }
+            }
+            _ => Self::Io { action, path, source },
+        }
     }
 
     /// A database error of any kind.

@@ -7,15 +7,20 @@
 //! The invariant to know: nothing is acknowledged before it is synced here, and nothing that was acknowledged is ever cut
 //! off, overwritten or dropped by this crate.
 
+mod admission;
 mod committer;
 #[cfg(test)]
 mod crash_tests;
+mod database;
 pub mod disk;
 mod error;
 mod executor;
+mod format;
+mod handover;
 pub mod index;
 mod metrics;
 mod node;
+pub mod object;
 mod options;
 mod ownership;
 mod peer_client;
@@ -38,7 +43,7 @@ mod touch;
 pub use error::Error;
 pub use executor::{DiskTime, Executor};
 pub use node::{Caller, FenceRule, Node, NodeSetup, NodeStatus, Replica};
-pub use options::{GroupCommitOptions, RepairOptions, StorageNodeOptions};
+pub use options::{GroupCommitOptions, LockOption, RepairOptions, S3Options, StorageNodeOptions};
 pub use peer_client::PeerClient;
 pub use peers::{PeerCall, PeerError, Peers, Presence, ReplicaOutcome, ReplicaPut};
 pub use pin::{PinOutcome, PinsRead};

@@ -45,9 +45,41 @@ pub fn pins_stored() {
 }
 
 #[allow(clippy::cast_precision_loss)]
-pub fn space(used_bytes: u64, ingest_stopped: bool) {
+pub fn space(used_bytes: u64, ingest_stopped: bool, repair_stopped: bool) {
+    let flag = |is_set: bool| if is_set { 1.0 } else { 0.0 };
     gauge!("holdfast_storage_node_used_bytes").set(used_bytes as f64);
-    gauge!("holdfast_storage_node_ingest_stopped").set(if ingest_stopped { 1.0 } else { 0.0 });
+    gauge!("holdfast_storage_node_ingest_stopped").set(flag(ingest_stopped));
+    gauge!("holdfast_storage_node_repair_stopped").set(flag(repair_stopped));
+}
+
+/// Pins that the pin segments lacked and got again from the state.
+pub fn pins_rewritten(n: u64) {
+    counter!("holdfast_storage_node_pins_rewritten_total").increment(n);
+}
+
+/// Pins of the pin segments that the state does not have, or has otherwise, as the last check found.
+#[allow(clippy::cast_precision_loss)]
+pub fn pins_unknown(n: u64) {
+    gauge!("holdfast_storage_node_pins_unknown_to_state").set(n as f64);
+}
+
+pub fn frame_rewritten() {
+    counter!("holdfast_storage_node_frames_rewritten_total").increment(1);
+}
+
+pub fn protections_raised(n: u64) {
+    counter!("holdfast_storage_node_protections_raised_total").increment(n);
+}
+
+/// Records of the daily sample, and how many of them could not be read.
+pub fn sampled(n: u64, n_unreadable: u64) {
+    counter!("holdfast_storage_node_sampled_records_total").increment(n);
+    counter!("holdfast_storage_node_sampled_unreadable_total").increment(n_unreadable);
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub fn verify_ended(at_ms: u64) {
+    gauge!("holdfast_storage_node_last_verify_timestamp_seconds").set(at_ms as f64 / 1_000.0);
 }
 
 pub fn hinted(n: u64) {

@@ -12,14 +12,15 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 use holdfast_model::{
-    ChunkId, Clock, Fence, Layout, LayoutNode, Millis, NodeId, PartitionId, Random, RecordKey, SessionClaims,
-    SessionId, SiteName, Verb,
+    ChunkId, Clock, DataFolderId, Fence, Layout, LayoutNode, LayoutVersion, Millis, NodeId, PartitionId,
+    Random, RecordKey, SessionClaims, SessionId, SiteName, Verb,
 };
 use holdfast_proto::{convert::Ticket, storage::SessionToken};
 use holdfast_record::SealedRecord;
 
 use crate::{
     Error, Executor, Peers, PutOutcome, StorageNodeOptions, Store, StoreOptions,
+    admission::Admissions,
     disk::Disk,
     metrics,
     ownership::DataFolder,
@@ -27,7 +28,8 @@ use crate::{
     pin_log::PinLog,
     repair::{Repair, RepairQueue, RepairStatus},
     segment::{SegmentIdentity, WriterSetup},
-    state::{Authority, PinSpace, State},
+    space::StopPercents,
+    state::{Authority, PinSpace, State, StateFailure},
 };
 
 /// Ids in one question.
@@ -120,6 +122,12 @@ pub struct NodeStatus {
     pub quarantined_records: u64,
     /// What repair knows and does.
     pub repair: RepairStatus,
+    /// The data folder that holds the node's state.
+    pub folder: DataFolderId,
+    /// The highest layout version of whose partitions this node has everything.
+    pub layout_complete: LayoutVersion,
+    /// Partitions of the installed layout that it does not have complete yet.
+    pub partitions_incomplete: u64,
 }
 
 /// A storage node without its network.
@@ -132,10 +140,12 @@ pub struct Node {
     /// The wall clock and the monotonic one when the node started.
     started: (Millis, Duration),
     pub(crate) state: Arc<State>,
-    pub(crate) pin_log: Mutex<PinLog>,
+    pub(crate) pin_log: Arc<Mutex<PinLog>>,
     pub(crate) store: Arc<Store>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) repair: Repair,
+    pub(crate) folder: DataFolderId,
+    pub(crate) admissions: Arc<Admissions>,
 }
 
 impl Node {
@@ -159,7 +169,7 @@ impl Node {
             target_bytes: options.segment_target.bytes(),
             random: setup.random.clone(),
         };
-        let pin_log = Mutex::new(PinLog::open(pin_setup, &state)?);
+        let pin_log = Arc::new(Mutex::new(PinLog::open(pin_setup, folder.quarantine.clone(), &state)?));
         let repair_queue = RepairQueue::open(&*setup.disk, &folder.repair, setup.clock.clone())?;
         let repair_queue = Arc::new(repair_queue);
         let store_options = StoreOptions {
@@ -168,11 +178,12 @@ impl Node {
             clock: setup.clock.clone(),
             random: setup.random,
             identity,
-            segment_target_bytes: options.segment_target.bytes(),
+            segment_target_bytes: options.segment_bytes(),
             group_bytes: options.group_commit.bytes.bytes(),
             group_time: Duration::from_millis(options.group_commit.millis),
+            seal_after: options.s3.as_ref().map(|s3| Duration::from_secs(s3.upload_seconds)),
             capacity_bytes: options.capacity.bytes(),
-            stop_percent: options.ingest_stop_percent,
+            stops: StopPercents { ingest: options.ingest_stop_percent, repair: options.repair_stop_percent },
             repair_queue: repair_queue.clone(),
         };
         let store = Arc::new(Store::open(&folder, state.clone(), store_options)?);
@@ -188,6 +199,8 @@ impl Node {
             store,
             peers: setup.peers,
             repair: Repair::new(repair_queue, &options.repair),
+            folder: DataFolderId(folder.disk_id),
+            admissions: Arc::default(),
         })
     }
 
@@ -272,7 +285,10 @@ impl Node {
     pub(crate) fn check_pin_owner(&self, space: &PinSpace) -> Result<(), Error> {
         let layout = self.layout().ok_or(Error::NoLayout)?;
         let partition = PartitionId::of_pins(space.tenant, space.resource);
-        if layout.owns(self.id, partition) { Ok(()) } else { Err(Error::NotOwner(partition)) }
+        if !layout.owns_pins(self.id, partition) {
+            return Err(Error::NotOwner(partition));
+        }
+        if self.is_taken_over(&layout, partition) { Ok(()) } else { Err(Error::NotReady(partition)) }
     }
 
     fn protecting_epoch(&self, caller: &Caller) -> u64 {
@@ -291,7 +307,7 @@ impl Node {
         self.check(caller, Verb::Write)?;
         limit("ids", ids.len(), IDS_MAX)?;
         let layout = self.layout().ok_or(Error::NoLayout)?;
-        let call = PeerCall { token: caller.token.clone(), session };
+        let call = PeerCall { token: caller.token.clone(), session, layout: layout.version };
         let asked = self.other_owners(&layout, ids.iter().copied());
         let others = join_all(asked.into_values().map(|(peer, positions)| {
             let (ids, call) = (&ids, &call);
@@ -334,7 +350,7 @@ impl Node {
         let layout = self.layout().ok_or(Error::NoLayout)?;
         let prepared = self.prepare(caller, session, records.clone()).await?;
         let keys: Vec<RecordKey> = prepared.iter().map(SealedRecord::key).collect();
-        let call = PeerCall { token: caller.token.clone(), session };
+        let call = PeerCall { token: caller.token.clone(), session, layout: layout.version };
         let targets = self.other_owners(&layout, prepared.iter().map(|record| record.header.id));
         let others = join_all(targets.into_values().map(|(peer, positions)| {
             let (records, call) = (&records, &call);
@@ -502,12 +518,20 @@ impl Node {
         if offered.node(self.id).is_some_and(|node| node.site != self.site) {
             return refuse("it places this node in another site than its configuration");
         }
+        let known = offered.node(self.id).and_then(|node| node.folder);
+        if known.is_some_and(|known| known != self.folder) {
+            return refuse(
+                "it knows this node with another data folder, so the node has lost what it kept: run `holdfast layout apply --lost \
+                 NODE`",
+            );
+        }
         Ok(())
     }
 
     /// What an operator sees. Blocks on the disk.
     pub fn status(&self) -> Result<NodeStatus, Error> {
         let space = self.store.space();
+        let (layout_complete, partitions_incomplete) = self.completeness();
         Ok(NodeStatus {
             bytes_used: space.used_bytes(),
             bytes_free: space.free_bytes(),
@@ -517,7 +541,19 @@ impl Node {
             ingest_stopped: space.stopped().is_some(),
             quarantined_records: self.store.n_damaged(),
             repair: self.repair_status()?,
+            folder: self.folder,
+            layout_complete,
+            partitions_incomplete,
         })
+    }
+
+    /// Whether the node must end so that its next start opens the state again; while the disk has no room, that would fail too.
+    pub fn must_end(&self) -> bool {
+        match self.state.failure() {
+            None => false,
+            Some(StateFailure::Broken) => true,
+            Some(StateFailure::NoRoom) => self.store.space().has_checkpoint_room(),
+        }
     }
 
     /// Looks at the free space and at what waits for repair, and ends lapsed sessions.

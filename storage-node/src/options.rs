@@ -13,6 +13,9 @@ const SEGMENT_TARGET_MIN: ByteSize = ByteSize::kib(64);
 /// The largest group commit.
 const GROUP_COMMIT_MAX: ByteSize = ByteSize::mib(64);
 
+/// An upload holds its segment in memory.
+const UPLOAD_MAX: ByteSize = ByteSize::mib(256);
+
 /// One storage node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -46,9 +49,17 @@ pub struct StorageNodeOptions {
     /// stops when the file system has less than 2 % or 1 GiB left. Reads and pins go on. Default: 90.
     #[serde(default = "default_ingest_stop")]
     pub ingest_stop_percent: u8,
+    /// Copies from other nodes (moved, brought back) are taken in until the node is so full, counted as for
+    /// `ingest-stop-percent`; must be below it, so that what moves leaves room for what is new. Default: 85.
+    #[serde(default = "default_repair_stop")]
+    pub repair_stop_percent: u8,
     /// How copies heal.
     #[serde(default)]
     pub repair: RepairOptions,
+    /// Sealed segments are moved to a bucket; `data` is then only the journal in front of it, with the index. Default: they stay
+    /// on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Options>,
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: TelemetryOptions,
@@ -114,12 +125,121 @@ impl RepairOptions {
     }
 }
 
+/// The bucket of a storage node. Each node writes under a prefix of its own: `<prefix>/<cluster>/<node-id>/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct S3Options {
+    /// The bucket: with versioning and object lock, unless `lock` is `none`.
+    pub bucket: String,
+    /// What the objects' keys begin with. Default: nothing.
+    #[serde(default)]
+    pub prefix: String,
+    /// Where the S3 server is: `https://host:port`. Default: Amazon's, in `region`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<String>,
+    /// The bucket's region. Default: us-east-1, which other servers than Amazon's take as well.
+    #[serde(default = "default_region")]
+    pub region: String,
+    /// Whether the bucket's name goes into the path instead of the host's name: other servers than Amazon's mostly need it.
+    /// Default: false.
+    #[serde(default)]
+    pub path_style: bool,
+    /// The file of the access key's id.
+    pub access_key_id_file: PathBuf,
+    /// The file of the access key's secret.
+    pub secret_access_key_file: PathBuf,
+    /// A segment is sealed and uploaded at this size; `segment-target` does not count. Default: 64 MiB.
+    #[serde(default = "default_upload_bytes")]
+    pub upload_bytes: ByteSize,
+    /// Or when it has held records for so many seconds, however few. Default: 300 seconds.
+    #[serde(default = "default_upload_seconds")]
+    pub upload_seconds: u64,
+    /// `compliance`: objects are locked, so that nobody can delete them, whoever has the keys. `none`: they are not.
+    /// Default: compliance.
+    #[serde(default)]
+    pub lock: LockOption,
+    /// For how many days an object is locked from its upload. Default: 30 days.
+    #[serde(default = "default_lock_days")]
+    pub lock_days: u32,
+}
+
+/// Whether objects are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockOption {
+    /// In compliance mode: nobody can delete them or shorten the lock.
+    #[default]
+    Compliance,
+    /// Not at all.
+    None,
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+
+fn default_upload_bytes() -> ByteSize {
+    ByteSize::mib(64)
+}
+
+fn default_upload_seconds() -> u64 {
+    300
+}
+
+fn default_lock_days() -> u32 {
+    30
+}
+
+impl S3Options {
+    /// For how many days objects are locked, if they are.
+    pub(crate) fn lock_for_days(&self) -> Option<u32> {
+        (self.lock == LockOption::Compliance).then_some(self.lock_days)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let refuse = |option, problem: String| Err(Error::Option { option, problem });
+        if self.bucket.is_empty() {
+            return refuse("s3.bucket", "is empty: name the bucket".to_owned());
+        }
+        if self.region.is_empty() {
+            return refuse("s3.region", "is empty: name the bucket's region, or leave it out".to_owned());
+        }
+        if self.endpoint_url.as_ref().is_some_and(|url| !is_url(url)) {
+            return refuse("s3.endpoint-url", "must be https://host:port or http://host:port".to_owned());
+        }
+        if !(SEGMENT_TARGET_MIN..=UPLOAD_MAX).contains(&self.upload_bytes) {
+            return refuse(
+                "s3.upload-bytes",
+                format!("must be between {SEGMENT_TARGET_MIN} and {UPLOAD_MAX}"),
+            );
+        }
+        if !(1..=86_400).contains(&self.upload_seconds) {
+            return refuse("s3.upload-seconds", "must be between 1 and 86400".to_owned());
+        }
+        if !(1..=36_500).contains(&self.lock_days) {
+            return refuse("s3.lock-days", "must be between 1 and 36500".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A scheme and a host, nothing else but a port: neither user nor password belong there.
+fn is_url(url: &str) -> bool {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    host.map(|host| host.strip_suffix('/').unwrap_or(host))
+        .is_some_and(|host| !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ']))
+}
+
 fn default_segment_target() -> ByteSize {
     ByteSize::mib(256)
 }
 
 fn default_ingest_stop() -> u8 {
     90
+}
+
+fn default_repair_stop() -> u8 {
+    85
 }
 
 impl StorageNodeOptions {
@@ -129,8 +249,16 @@ impl StorageNodeOptions {
         if self.site.is_empty() {
             return refuse("site", "is empty: name the place where the node stands".to_owned());
         }
+        if self.capacity.bytes() == 0 {
+            return refuse("capacity", "must be more than 0: how much the node may keep".to_owned());
+        }
         if !(1..=99).contains(&self.ingest_stop_percent) {
             return refuse("ingest-stop-percent", "must be between 1 and 99".to_owned());
+        }
+        if self.repair_stop_percent == 0 || self.repair_stop_percent >= self.ingest_stop_percent {
+            let problem =
+                format!("must be at least 1 and below ingest-stop-percent ({})", self.ingest_stop_percent);
+            return refuse("repair-stop-percent", problem);
         }
         if self.segment_target < SEGMENT_TARGET_MIN {
             return refuse("segment-target", format!("must be at least {SEGMENT_TARGET_MIN}"));
@@ -141,7 +269,13 @@ impl StorageNodeOptions {
         if !(1..=1000).contains(&self.group_commit.millis) {
             return refuse("group-commit.millis", "must be between 1 and 1000".to_owned());
         }
+        self.s3.as_ref().map_or(Ok(()), S3Options::check)?;
         self.repair.check()
+    }
+
+    /// A segment is sealed at this size.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.s3.as_ref().map_or(self.segment_target, |s3| s3.upload_bytes).bytes()
     }
 
     /// Reads the coordinator's public key.

@@ -11,13 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{ChunkId, Clock, LayoutNode, Random};
+use holdfast_model::{ChunkId, Clock, LayoutNode, LayoutVersion, Random};
 use holdfast_proto::{
-    signed::attach_token,
-    storage::{
-        self, SessionToken, storage_node_client::StorageNodeClient,
-        storage_repair_client::StorageRepairClient,
-    },
+    signed::{attach_layout_version, attach_token},
+    storage::{self, storage_node_client::StorageNodeClient, storage_repair_client::StorageRepairClient},
 };
 use holdfast_runtime::{
     Background, Backoff, Channels, Shutdown,
@@ -72,7 +69,8 @@ pub(crate) struct Peer {
     client: Client,
     repair: RepairClient,
     room: Arc<Semaphore>,
-    streams: Mutex<BTreeMap<Bytes, mpsc::Sender<Sent>>>,
+    /// By token and layout version: both stand in the metadata of a stream.
+    streams: Mutex<BTreeMap<(Bytes, LayoutVersion), mpsc::Sender<Sent>>>,
     health: Mutex<Health>,
 }
 
@@ -173,16 +171,16 @@ impl PeerClient {
         let permit = peer.room.clone().acquire_many_owned(permits).await.map_err(|_| PeerError::TooSlow)?;
         let request = storage::ReplicateRequest { session: call.session.0, records: records.to_vec() };
         let (answer, answered) = oneshot::channel();
-        let stream = self.stream(peer, &call.token);
+        let stream = self.stream(peer, call);
         let ended = || PeerError::Unreachable { reason: "the stream has ended".to_owned() };
         stream.send(Sent { request, answer, permit }).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 
     /// The peer's live stream for a token, or a new one.
-    fn stream(&self, peer: &Arc<Peer>, token: &SessionToken) -> mpsc::Sender<Sent> {
+    fn stream(&self, peer: &Arc<Peer>, call: &PeerCall) -> mpsc::Sender<Sent> {
         let mut streams = lock(&peer.streams);
-        if let Some(stream) = streams.get(&token.signature).filter(|stream| !stream.is_closed()) {
+        if let Some(stream) = streams.get(&stream_key(call)).filter(|stream| !stream.is_closed()) {
             return stream.clone();
         }
         if streams.len() >= STREAMS_MAX {
@@ -193,9 +191,9 @@ impl PeerClient {
             streams.clear();
         }
         let (sender, queue) = mpsc::channel(STREAM_REQUESTS_MAX);
-        streams.insert(token.signature.clone(), sender.clone());
-        let (client, token) = (peer.client.clone(), token.clone());
-        self.loops.spawn("replicate-stream", run_stream(client, token, queue, self.loops.shutdown().clone()));
+        streams.insert(stream_key(call), sender.clone());
+        let (client, call) = (peer.client.clone(), call.clone());
+        self.loops.spawn("replicate-stream", run_stream(client, call, queue, self.loops.shutdown().clone()));
         sender
     }
 }
@@ -222,7 +220,7 @@ impl Peers for PeerClient {
         let result = timeout(REPLICATE_DEADLINE, tries).await.unwrap_or(Err(PeerError::TooSlow));
         if matches!(result, Err(PeerError::TooSlow)) {
             // The stream is stuck: nothing more is put behind it.
-            lock(&peer.streams).remove(&call.token.signature);
+            lock(&peer.streams).remove(&stream_key(call));
         }
         self.note(&peer, &result);
         result
@@ -239,6 +237,7 @@ impl Peers for PeerClient {
         let ids = ids.iter().map(|id| Bytes::copy_from_slice(&id.0)).collect();
         let mut request = tonic::Request::new(storage::HaveLocalRequest { session: call.session.0, ids });
         attach_token(&mut request, &call.token);
+        attach_layout_version(&mut request, call.layout);
         let mut client = peer.client.clone();
         let result = match timeout(HAVE_DEADLINE, client.have_local(request)).await {
             Err(_) => Err(PeerError::TooSlow),
@@ -248,6 +247,10 @@ impl Peers for PeerClient {
         self.note(&peer, &result);
         result
     }
+}
+
+fn stream_key(call: &PeerCall) -> (Bytes, LayoutVersion) {
+    (call.token.signature.clone(), call.layout)
 }
 
 fn presence(wire: storage::Presence) -> Result<Presence, PeerError> {
@@ -285,15 +288,11 @@ pub(crate) fn refused_or_unreachable(status: &Status) -> PeerError {
 }
 
 /// Sends what is queued, hands the answers back in order, and ends when there is nothing to do or the peer ends it.
-async fn run_stream(
-    mut client: Client,
-    token: SessionToken,
-    mut queue: mpsc::Receiver<Sent>,
-    shutdown: Shutdown,
-) {
+async fn run_stream(mut client: Client, call: PeerCall, mut queue: mpsc::Receiver<Sent>, shutdown: Shutdown) {
     let (requests, outgoing) = mpsc::channel(STREAM_REQUESTS_MAX);
     let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
-    attach_token(&mut request, &token);
+    attach_token(&mut request, &call.token);
+    attach_layout_version(&mut request, call.layout);
     let opened = timeout(REPLICATE_DEADLINE, client.replicate(request)).await;
     let mut answers = match opened {
         Ok(Ok(response)) => response.into_inner(),

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{ChunkId, LayoutNode, SessionId};
+use holdfast_model::{ChunkId, LayoutNode, LayoutVersion, SessionId};
 use holdfast_proto::storage::SessionToken;
 
 use crate::repair::{NoRepair, RepairPeers};
@@ -16,6 +16,8 @@ pub struct PeerCall {
     pub token: SessionToken,
     /// The caller's session.
     pub session: SessionId,
+    /// The layout that this node works by.
+    pub layout: LayoutVersion,
 }
 
 /// Whether a replica has a record.

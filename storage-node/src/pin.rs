@@ -49,8 +49,8 @@ impl Node {
         let pin = Pin::decode(bytes).map_err(Error::bad("pin"))?;
         check_ticket(ticket, &pin, bytes)?;
         let space = PinSpace { tenant: pin.tenant, resource: pin.resource, workload: pin.workload };
-        self.check_pin_owner(&space)?;
         self.state.deciding(|| {
+            self.check_pin_owner(&space)?;
             let highest = self.fence_floor(&space);
             if let Some(stored) = self.state.pin(&space, pin.sequence)? {
                 if stored != *bytes {
@@ -74,16 +74,16 @@ impl Node {
         })
     }
 
-    fn pin_log(&self) -> MutexGuard<'_, PinLog> {
+    pub(crate) fn pin_log(&self) -> MutexGuard<'_, PinLog> {
         self.pin_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This owner's pins of the caller's resource; `newest` of them, 0 for all. Blocks on the disk.
     pub fn read_pins(&self, caller: &Caller, newest: usize) -> Result<PinsRead, Error> {
         let space = caller.space();
-        self.check_pin_owner(&space)?;
         let newest = if newest == 0 { PINS_READ_MAX } else { newest.min(PINS_READ_MAX) };
         self.state.deciding(|| {
+            self.check_pin_owner(&space)?;
             let pins = self.state.pins(&space, newest)?;
             Ok(PinsRead {
                 pins: pins.into_iter().map(|(_, pin)| pin).collect(),
@@ -95,8 +95,8 @@ impl Node {
 
     /// Raises the fence of a pin space; says the highest fence and the highest sequence stored here. Blocks on the disk.
     pub fn raise_fence(&self, space: &PinSpace, fence: Fence) -> Result<(Fence, Sequence), Error> {
-        self.check_pin_owner(space)?;
         self.state.deciding(|| {
+            self.check_pin_owner(space)?;
             let floor = self.fence_floor(space);
             let highest = if fence < floor { floor } else { self.state.raise_fence(space, fence)? };
             let newest = self.state.pins(space, 1)?;

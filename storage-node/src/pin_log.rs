@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use holdfast_model::Sequence;
-use holdfast_record::{Pin, RECORD_ALIGN, SUPERBLOCK_BYTES, SegmentClass, Superblock};
+use holdfast_record::{Features, Pin, RECORD_ALIGN, SUPERBLOCK_BYTES, SegmentClass, Superblock};
 
 use crate::{
     Error,
@@ -21,6 +21,12 @@ use crate::{
     segment::{SegmentFile, SegmentIdentity, WriterSetup},
     state::{PinSpace, State},
 };
+
+mod check;
+
+pub use check::check_step;
+
+use check::Pass;
 
 /// Room made at a time, so that pins still fit when the disk is full.
 const ROOM_BYTES: u64 = 256 << 10;
@@ -38,6 +44,10 @@ pub struct PinLog {
     open: Option<OpenPins>,
     /// In the state, but not known to be in here.
     unlogged: BTreeSet<Place>,
+    /// Where damaged pin segments go.
+    quarantine: PathBuf,
+    /// The check in progress.
+    pass: Option<Pass>,
 }
 
 struct OpenPins {
@@ -50,8 +60,8 @@ struct OpenPins {
 
 impl PinLog {
     /// Reads what is there, gives the state the pins it lacks, and writes those that are only in the state.
-    pub fn open(setup: WriterSetup, state: &State) -> Result<Self, Error> {
-        let mut log = Self { setup, open: None, unlogged: BTreeSet::new() };
+    pub fn open(setup: WriterSetup, quarantine: PathBuf, state: &State) -> Result<Self, Error> {
+        let mut log = Self { setup, open: None, unlogged: BTreeSet::new(), quarantine, pass: None };
         let mut logged = BTreeSet::new();
         for path in find(&*log.setup.disk, &log.setup.dir)? {
             let (pins, resumable) = log.read(path)?;
@@ -60,30 +70,50 @@ impl PinLog {
             log.open = resumable.or(log.open);
         }
         if logged.len() as u64 != state.n_pins()? {
+            let mut lacking = Vec::new();
             state.each_pin(|space, sequence, bytes| {
-                if logged.contains(&(space, sequence)) {
+                if !logged.contains(&(space, sequence)) {
+                    lacking.push(((space, sequence), Bytes::copy_from_slice(bytes)));
+                }
+                if lacking.len() < ADOPT_BATCH {
                     Ok(())
                 } else {
-                    log.append((space, sequence), bytes)
+                    log.append_all(&std::mem::take(&mut lacking))
                 }
             })?;
+            log.append_all(&lacking)?;
+            tracing::warn!("the pin segments lacked pins: they were written again from the state");
         }
         Ok(log)
     }
 
     /// Writes a pin; synced when this returns. After an error the segment is not written to again.
     pub fn append(&mut self, place: Place, pin: &[u8]) -> Result<(), Error> {
-        self.unlogged.insert(place);
-        if self.open.as_ref().is_none_or(|open| open.end >= self.setup.target_bytes) {
-            self.open = Some(create(&self.setup)?);
+        self.append_all(&[(place, Bytes::copy_from_slice(pin))])
+    }
+
+    /// The same for several, which share a sync.
+    fn append_all(&mut self, pins: &[(Place, Bytes)]) -> Result<(), Error> {
+        self.unlogged.extend(pins.iter().map(|(place, _)| *place));
+        for pins in pins.chunks(ADOPT_BATCH) {
+            if self.open.as_ref().is_none_or(|open| open.end >= self.setup.target_bytes) {
+                self.open = Some(create(&self.setup)?);
+            }
+            let open = self.open.as_mut().expect("opened above");
+            let written =
+                open.append(pins.iter().map(|(_, pin)| pin)).map_err(Error::io("append to", &open.path));
+            if let Err(error) = written {
+                self.open = None;
+                return Err(error);
+            }
+            for (place, pin) in pins {
+                self.unlogged.remove(place);
+                if let Some(pass) = &mut self.pass {
+                    pass.saw(pin);
+                }
+            }
         }
-        let open = self.open.as_mut().expect("opened above");
-        let written = open.append(pin).map_err(Error::io("append to", &open.path));
-        match written {
-            Ok(()) => self.unlogged.remove(&place),
-            Err(_) => self.open.take().is_some(),
-        };
-        written
+        Ok(())
     }
 
     /// Writes a pin that the state has, if it failed to be written before.
@@ -94,50 +124,37 @@ impl PinLog {
     /// The pins of a file; and the file to go on with, if nothing in it is damaged.
     fn read(&self, path: PathBuf) -> Result<(Found, Option<OpenPins>), Error> {
         let bytes = Bytes::from(self.setup.disk.read(&path).map_err(Error::io("read", &path))?);
-        let mut pins = Vec::new();
-        let (mut at, mut end, mut damaged) = (SUPERBLOCK_BYTES, SUPERBLOCK_BYTES, 0);
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            match Pin::decode_first(rest) {
-                Ok((pin, len)) => {
-                    pins.push((pin, bytes.slice(at..at + len)));
-                    at += len.next_multiple_of(RECORD_ALIGN);
-                    end = at;
-                }
-                Err(_) => {
-                    damaged += usize::from(rest.iter().take(RECORD_ALIGN).any(|byte| *byte != 0));
-                    at += RECORD_ALIGN;
-                }
-            }
-        }
+        let Scan { pins, damaged, end } = scan(&bytes);
         let good = Superblock::decode(&bytes).is_ok_and(|block| block.class == SegmentClass::Pin);
-        if damaged > 0 || !good {
-            // The last pin may be torn, which nobody was told is stored.
-            tracing::warn!(segment = %path.display(), damaged_words = damaged, "pin segment is not whole: no more is written to it");
+        if !damaged.is_empty() || !good {
+            // The last pin may be torn, which nobody was told is stored. The next check puts the others elsewhere.
+            tracing::warn!(segment = %path.display(), damaged_ranges = damaged.len(), "pin segment is not whole: no more is written to it");
             return Ok((pins, None));
         }
         let file = self.setup.disk.open(&path).map_err(Error::io("open", &path))?;
         let room = bytes.len() as u64;
-        Ok((pins, Some(OpenPins { path, file, end: end as u64, room })))
+        Ok((pins, Some(OpenPins { path, file, end, room })))
     }
 }
 
 impl OpenPins {
-    fn append(&mut self, pin: &[u8]) -> io::Result<()> {
-        let len = pin.len().next_multiple_of(RECORD_ALIGN) as u64;
-        if self.end + len > self.room {
-            // A disk that is full may still have room for this one pin.
-            match self.make_room() {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-                Err(error) => return Err(error),
+    fn append<'a>(&mut self, pins: impl Iterator<Item = &'a Bytes>) -> io::Result<()> {
+        for pin in pins {
+            let len = pin.len().next_multiple_of(RECORD_ALIGN);
+            if self.end + len as u64 > self.room {
+                // A disk that is full may still have room for this one pin.
+                match self.make_room() {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                    Err(error) => return Err(error),
+                }
             }
+            let mut padded = pin.to_vec();
+            padded.resize(len, 0);
+            self.file.write_all_at(&padded, self.end)?;
+            self.end += len as u64;
         }
-        let mut padded = pin.to_vec();
-        padded.resize(pin.len().next_multiple_of(RECORD_ALIGN), 0);
-        self.file.write_all_at(&padded, self.end)?;
-        self.file.sync()?;
-        self.end += len;
-        Ok(())
+        self.file.sync()
     }
 
     fn make_room(&mut self) -> io::Result<()> {
@@ -149,6 +166,41 @@ impl OpenPins {
         }
         Ok(())
     }
+}
+
+/// What stands in a pin segment.
+struct Scan {
+    pins: Found,
+    /// Offset and length of what is neither a pin nor room, one range between two pins.
+    damaged: Vec<(u64, u64)>,
+    /// Behind the last pin.
+    end: u64,
+}
+
+fn scan(bytes: &Bytes) -> Scan {
+    let mut scan = Scan { pins: Vec::new(), damaged: Vec::new(), end: SUPERBLOCK_BYTES as u64 };
+    let mut at = SUPERBLOCK_BYTES;
+    let mut bad: Option<(usize, usize)> = None;
+    let range = |(start, end): (usize, usize)| (start as u64, (end - start) as u64);
+    while let Some(rest) = bytes.get(at..) {
+        let Some(zeros) = rest.iter().position(|byte| *byte != 0) else { break };
+        at += zeros / RECORD_ALIGN * RECORD_ALIGN;
+        match Pin::decode_first(&bytes[at..]) {
+            Ok((pin, len)) => {
+                scan.damaged.extend(bad.take().map(range));
+                scan.pins.push((pin, bytes.slice(at..at + len)));
+                at += len.next_multiple_of(RECORD_ALIGN);
+                scan.end = at as u64;
+            }
+            Err(_) => {
+                let start = bad.map_or(at, |(start, _)| start);
+                at += RECORD_ALIGN;
+                bad = Some((start, at.min(bytes.len())));
+            }
+        }
+    }
+    scan.damaged.extend(bad.map(range));
+    scan
 }
 
 fn place(pin: &Pin) -> Place {
@@ -188,8 +240,8 @@ fn create(setup: &WriterSetup) -> Result<OpenPins, Error> {
     setup.random.fill(&mut id);
     let path = SegmentFile::new(&setup.dir, SegmentClass::Pin, id).path();
     let SegmentIdentity { cluster, node, disk, generation } = setup.identity;
-    let superblock =
-        Superblock { cluster, node, disk, segment: id, generation, class: SegmentClass::Pin }.encode();
+    let (class, features) = (SegmentClass::Pin, Features::default());
+    let superblock = Superblock { cluster, node, disk, segment: id, generation, class, features }.encode();
     let file = setup.disk.create(&path).map_err(Error::io("create", &path))?;
     file.write_all_at(&superblock, 0).map_err(Error::io("write", &path))?;
     let start = SUPERBLOCK_BYTES as u64;

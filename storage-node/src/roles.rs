@@ -31,6 +31,7 @@ pub static ROLE_TABLE: RoleTable = RoleTable(&[
     ("/holdfast.storage.v1.StorageRepair/Holds", &[StorageNode]),
     ("/holdfast.storage.v1.StorageRepair/Fetch", &[StorageNode]),
     ("/holdfast.storage.v1.StorageRepair/Mend", &[StorageNode]),
+    ("/holdfast.storage.v1.StorageRepair/HandOver", &[StorageNode]),
 ]);
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests {
                 declared.push(format!("/holdfast.storage.v1.{service}/{name}"));
             }
         }
-        assert!(declared.len() >= 21, "found only {} RPCs", declared.len());
+        assert!(declared.len() >= 22, "found only {} RPCs", declared.len());
         for rpc in &declared {
             assert!(ROLE_TABLE.roles(rpc).is_some_and(|roles| !roles.is_empty()), "{rpc} has no roles");
         }
@@ -58,7 +59,7 @@ mod tests {
     #[test]
     fn only_storage_nodes_repair() {
         let repair: Vec<_> = ROLE_TABLE.rpcs().filter(|rpc| rpc.contains("StorageRepair/")).collect();
-        assert_eq!(repair.len(), 6);
+        assert_eq!(repair.len(), 7);
         assert!(repair.iter().all(|rpc| ROLE_TABLE.roles(rpc) == Some(&[StorageNode][..])));
     }
 

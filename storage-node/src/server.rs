@@ -11,8 +11,11 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use crate::{
-    Error, Executor, FenceRule, Node, NodeSetup, ROLE_TABLE, StorageNodeOptions, disk::LocalDisk,
-    peer_client::PeerClient, repair, service,
+    Error, Executor, FenceRule, Node, NodeSetup, ROLE_TABLE, StorageNodeOptions,
+    disk::{Disk, LocalDisk},
+    object::{self, Objects, UploadStatus},
+    peer_client::PeerClient,
+    repair, service,
 };
 
 /// How often lapsed sessions and the free space are looked at.
@@ -25,6 +28,7 @@ pub struct NodeHandle {
     address: SocketAddr,
     admin_address: Option<SocketAddr>,
     node: Arc<Node>,
+    uploader: Option<Arc<object::Uploader>>,
     server: JoinHandle<Result<(), grpc::GrpcError>>,
     loops: Background,
     shutdown: Shutdown,
@@ -46,13 +50,22 @@ impl NodeHandle {
         &self.node
     }
 
-    /// Waits until the shutdown it was started with is triggered or the server fails, then finishes what is in flight,
-    /// checkpoints the index and closes.
+    /// How far the upload of sealed segments is, where they have a bucket.
+    pub fn uploads(&self) -> Option<UploadStatus> {
+        self.uploader.as_ref().map(|uploader| uploader.status())
+    }
+
+    /// Waits until the shutdown it was started with is triggered, the server fails or the state takes no more, then finishes
+    /// what is in flight, checkpoints the index and closes.
     pub async fn join(self) -> Result<(), Error> {
         let served = self.server.await.map_err(|error| Error::Grpc(error.into()));
         self.shutdown.trigger();
         self.loops.join(JOIN_GRACE).await;
-        self.node.close().await?;
+        let closed = self.node.close().await;
+        if self.node.must_end() {
+            return Err(Error::StateFailed);
+        }
+        closed?;
         served?.map_err(|error| Error::Grpc(error.into()))
     }
 }
@@ -65,6 +78,7 @@ pub async fn start(
     shutdown: Shutdown,
 ) -> Result<NodeHandle, Error> {
     options.check()?;
+    check_edge(&options).await?;
     // A node's own signal, so that a failed server or start also ends its loops.
     let shutdown = shutdown.child();
     let loops = Background::new(shutdown.clone(), random.clone());
@@ -85,7 +99,14 @@ async fn assemble(
     let verifier = options.verifier()?;
     let connect = Arc::new(TlsConnect { tls: options.tls.clone(), server_role: Role::StorageNode });
     let peers = Arc::new(PeerClient::new(connect, clock.clone(), random.clone(), loops.clone()));
-    let disk = Arc::new(LocalDisk);
+    let objects = match &options.s3 {
+        Some(s3) => Some(object::open(&options, s3, clock.clone(), random.clone()).await?),
+        None => None,
+    };
+    let disk: Arc<dyn Disk> = match &objects {
+        Some(objects) => Arc::new(objects.disk.clone()),
+        None => Arc::new(LocalDisk),
+    };
     let (executor, fence_rule) = (Executor::Threads, FenceRule::Highest);
     let setup = NodeSetup { disk, executor, fence_rule, clock, random, peers };
     let opened = options.clone();
@@ -106,14 +127,45 @@ async fn assemble(
     let served =
         grpc::serve(&options.listen, &options.tls, &options.cluster, &ROLE_TABLE, routes, shutdown.clone());
     let (address, server) = served.await.map_err(cannot_listen("listen"))?;
-    let kept = node.clone();
-    loops.spawn_loop("housekeeping", HOUSEKEEPING_EVERY, move || {
-        let node = kept.clone();
-        async move { node.housekeeping().await.map(|()| Step::Idle) }
-    });
+    spawn_housekeeping(&node, &loops);
     repair::spawn_loops(&node, &loops);
+    let uploader = objects.map(|Objects { disk, uploader }| {
+        disk.serve();
+        uploader.spawn(&loops);
+        uploader
+    });
     tracing::info!(node = options.node_id, site = options.site, %address, "listening");
-    Ok(NodeHandle { address, admin_address, node, server, loops, shutdown })
+    Ok(NodeHandle { address, admin_address, node, uploader, server, loops, shutdown })
+}
+
+/// Looks after the node, and ends it when its state takes no more: whoever supervises it starts it again.
+fn spawn_housekeeping(node: &Arc<Node>, loops: &Background) {
+    let (node, shutdown) = (node.clone(), loops.shutdown().clone());
+    loops.spawn_loop("housekeeping", HOUSEKEEPING_EVERY, move || {
+        let (node, shutdown) = (node.clone(), shutdown.clone());
+        async move {
+            let kept = node.housekeeping().await;
+            if node.must_end() && !shutdown.is_triggered() {
+                tracing::error!(
+                    "the state takes no more: the node ends, its next start reads back what it acknowledged"
+                );
+                shutdown.trigger();
+            }
+            kept.map(|()| Step::Idle)
+        }
+    });
+}
+
+/// Before the data folder is touched: a wrong certificate or a taken address changes nothing there.
+async fn check_edge(options: &StorageNodeOptions) -> Result<(), Error> {
+    let refused = |error: grpc::GrpcError| Error::Grpc(error.into());
+    options.tls.check_role(Role::StorageNode).map_err(refused)?;
+    grpc::server(&options.tls, &options.cluster, &ROLE_TABLE).map_err(refused)?;
+    grpc::bind(&options.listen).await.map_err(cannot_listen("listen"))?;
+    if let Some(listen) = &options.admin_listen {
+        grpc::bind(listen).await.map_err(cannot_listen("admin-listen"))?;
+    }
+    Ok(())
 }
 
 /// Names the option to change where an address is taken.
@@ -142,4 +194,74 @@ fn readiness(node: Arc<Node>) -> holdfast_runtime::ReadinessProbe {
             Readiness::NotReady { reason: "no layout yet".to_owned() }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use holdfast_model::SessionId;
+    use holdfast_runtime::SystemRandom;
+
+    use super::*;
+    use crate::{
+        pin::PinOutcome,
+        testing::{Rig, caller, pin, put_pin},
+    };
+
+    fn handle(node: Arc<Node>) -> NodeHandle {
+        let shutdown = Shutdown::new();
+        let loops = Background::new(shutdown.clone(), Arc::new(SystemRandom));
+        spawn_housekeeping(&node, &loops);
+        let until = shutdown.clone();
+        let server = tokio::spawn(async move {
+            until.wait().await;
+            Ok(())
+        });
+        NodeHandle {
+            address: ([127, 0, 0, 1], 0).into(),
+            admin_address: None,
+            node,
+            uploader: None,
+            server,
+            loops,
+            shutdown,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_state_failed_a_sync_ends_itself_and_its_next_start_has_what_was_acknowledged() {
+        let rig = Rig::new();
+        let node = rig.open();
+        assert_eq!(put_pin(&node, 1, 1).unwrap().0, PinOutcome::Stored);
+        rig.faults.fail_state_sync.store(true, Ordering::Relaxed);
+        assert!(put_pin(&node, 2, 1).is_err());
+        rig.faults.fail_state_sync.store(false, Ordering::Relaxed);
+        // The disk is well again, but nobody knows what it holds: the same pages are never synced once more.
+        let syncs = rig.faults.state_syncs.load(Ordering::Relaxed);
+        assert!(put_pin(&node, 2, 1).is_err());
+        assert!(node.open_session(&caller(1), SessionId(9), None).is_err());
+        assert!(node.must_end());
+        let ended = tokio::time::timeout(Duration::from_secs(60), handle(node).join()).await;
+        assert!(matches!(ended.unwrap(), Err(Error::StateFailed)));
+        assert_eq!(rig.faults.state_syncs.load(Ordering::Relaxed), syncs, "a sync was tried again");
+
+        let node = rig.try_open().unwrap();
+        let stored = node.read_pins(&caller(9), 0).unwrap().pins;
+        assert_eq!(stored[0], pin(1, 1, 5, 9_000_000_000).encode());
+        assert_eq!(put_pin(&node, 2, 1).unwrap().0, PinOutcome::Stored);
+        assert!(!node.must_end());
+    }
+
+    #[tokio::test]
+    async fn a_state_that_found_no_room_ends_the_node_only_when_there_is_room() {
+        let rig = Rig::new();
+        let node = rig.open();
+        rig.faults.state_full.store(true, Ordering::Relaxed);
+        rig.faults.used_percent.store(100, Ordering::Relaxed);
+        assert!(put_pin(&node, 1, 1).is_err());
+        assert!(!node.must_end(), "what is there is served as long as a start could do no better");
+        rig.faults.used_percent.store(50, Ordering::Relaxed);
+        assert!(node.must_end());
+    }
 }

@@ -11,7 +11,7 @@ use holdfast_model::{ChunkId, Epoch, Generation, Role, SessionId};
 use holdfast_proto::{
     PROTOCOL_MAX, PROTOCOL_MIN,
     convert::{self, id, required},
-    signed::{SignedError, Verifier, read_token},
+    signed::{SignedError, Verifier, read_layout_version, read_token},
     status::ErrorCode,
     storage::{self, storage_node_server},
 };
@@ -37,7 +37,7 @@ const PUT_BYTES_MAX: usize = 128 << 20;
 /// Bytes of records in one frame, unless a single record is larger.
 const FRAME_BYTES: usize = 1 << 20;
 /// What this node can read and write beside the base format.
-const FORMAT_FEATURES: &[&str] = &["format-0"];
+const FORMAT_FEATURES: &[&str] = &["format-1"];
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -79,7 +79,7 @@ fn code_of(error: &Error) -> ErrorCode {
     match error {
         Error::NoLayout | Error::Stopping | Error::NotProtected { .. } => ErrorCode::Unavailable,
         // The caller's layout or this node's is old: it changes by itself.
-        Error::NotOwner(_) => ErrorCode::Unavailable,
+        Error::NotOwner(_) | Error::StaleLayout { .. } | Error::NotReady(_) => ErrorCode::Unavailable,
         Error::NotYours(_) | Error::VerbMissing(_) | Error::TokenNeeded(_) => ErrorCode::Forbidden,
         Error::Fenced { .. } | Error::StaleAuthority { .. } => ErrorCode::Fenced,
         Error::StaleEpoch { .. } | Error::SessionUnknown => ErrorCode::SessionLost,
@@ -91,12 +91,16 @@ fn code_of(error: &Error) -> ErrorCode {
         Error::Signed(SignedError::Malformed(_)) => ErrorCode::BadRequest,
         Error::Signed(_) => ErrorCode::Forbidden,
         Error::ForeignData { .. }
+        | Error::Format { .. }
         | Error::DataInUse(_)
+        | Error::DataFolder { .. }
         | Error::AddressInUse { .. }
         | Error::Io { .. }
         | Error::Database(_)
         | Error::IndexFailed
+        | Error::StateFailed
         | Error::DamagedState(_)
+        | Error::Objects(_)
         | Error::Option { .. }
         | Error::Grpc(_) => ErrorCode::Internal,
     }
@@ -190,6 +194,7 @@ impl storage_node_server::StorageNode for Service {
         request: Request<storage::OpenSessionRequest>,
     ) -> Result<Response<storage::OpenSessionResponse>, Status> {
         let caller = self.caller(request.metadata())?;
+        let _admitted = self.node.admit(read_layout_version(request.metadata()))?;
         let asked = request.into_inner();
         let base = if asked.base_pin.is_empty() { None } else { Some(id("base_pin", &asked.base_pin)?) };
         let (epoch, lease) =
@@ -202,6 +207,7 @@ impl storage_node_server::StorageNode for Service {
         request: Request<storage::RenewSessionRequest>,
     ) -> Result<Response<storage::RenewSessionResponse>, Status> {
         let caller = self.caller(request.metadata())?;
+        let _admitted = self.node.admit(read_layout_version(request.metadata()))?;
         let session = SessionId(request.into_inner().session);
         let lease = self.on_disk(move |node| node.renew_session(&caller, session)).await?;
         Ok(Response::new(storage::RenewSessionResponse { lease_ms: millis(lease) }))
@@ -212,6 +218,7 @@ impl storage_node_server::StorageNode for Service {
         request: Request<storage::CloseSessionRequest>,
     ) -> Result<Response<storage::CloseSessionResponse>, Status> {
         let caller = self.caller(request.metadata())?;
+        let _admitted = self.node.admit(read_layout_version(request.metadata()))?;
         let session = SessionId(request.into_inner().session);
         self.on_disk(move |node| node.close_session(&caller, session)).await?;
         Ok(Response::new(storage::CloseSessionResponse {}))
@@ -224,10 +231,12 @@ impl storage_node_server::StorageNode for Service {
         request: Request<Streaming<storage::HaveRequest>>,
     ) -> Result<Response<Self::HaveStream>, Status> {
         let caller = self.caller(request.metadata())?;
+        let layout = read_layout_version(request.metadata());
         let node = self.node.clone();
         let work = move |asked: storage::HaveRequest| {
             let (node, caller) = (node.clone(), caller.clone());
             async move {
+                let _admitted = node.admit(layout)?;
                 let replicas = node.have(&caller, SessionId(asked.session), chunk_ids(&asked.ids)?).await?;
                 let replicas = replicas.into_iter().map(|replica| storage::ReplicaPresence {
                     node_id: replica.node.0,
@@ -247,10 +256,12 @@ impl storage_node_server::StorageNode for Service {
         request: Request<Streaming<storage::PutRequest>>,
     ) -> Result<Response<Self::PutStream>, Status> {
         let caller = self.caller(request.metadata())?;
+        let layout = read_layout_version(request.metadata());
         let node = self.node.clone();
         let work = move |asked: storage::PutRequest| {
             let (node, caller) = (node.clone(), caller.clone());
             async move {
+                let _admitted = node.admit(layout)?;
                 let replicas = node.put(&caller, SessionId(asked.session), asked.records).await?;
                 let replicas = replicas.into_iter().map(|replica| storage::PutReplica {
                     node_id: replica.node.0,
@@ -287,6 +298,7 @@ impl storage_node_server::StorageNode for Service {
         &self,
         request: Request<storage::PutPinRequest>,
     ) -> Result<Response<storage::PutPinResponse>, Status> {
+        let _admitted = self.node.admit(read_layout_version(request.metadata()))?;
         let role = request.extensions().get::<PeerIdentity>().map(|peer| peer.role);
         let caller = match (self.caller(request.metadata()), role) {
             (Ok(caller), _) => Some(caller),
@@ -316,6 +328,7 @@ impl storage_node_server::StorageNode for Service {
         request: Request<storage::PutCheckpointRequest>,
     ) -> Result<Response<storage::PutCheckpointResponse>, Status> {
         let caller = self.caller(request.metadata())?;
+        let _admitted = self.node.admit(read_layout_version(request.metadata()))?;
         let asked = request.into_inner();
         if required("fence", asked.fence)? != caller.claims.fence.into() {
             return Err(Error::NotYours("fence").into());
@@ -332,6 +345,7 @@ impl storage_node_server::StorageNode for Service {
         request: Request<storage::ReadPinsRequest>,
     ) -> Result<Response<storage::ReadPinsResponse>, Status> {
         let caller = self.caller(request.metadata())?;
+        let _admitted = self.node.admit(read_layout_version(request.metadata()))?;
         let asked = request.into_inner();
         if convert::workload(asked.workload)? != caller.claims.workload {
             return Err(Error::NotYours("workload").into());
@@ -353,6 +367,7 @@ impl storage_node_server::StorageNode for Service {
         &self,
         request: Request<storage::RaiseFenceRequest>,
     ) -> Result<Response<storage::RaiseFenceResponse>, Status> {
+        let _admitted = self.node.admit(read_layout_version(request.metadata()))?;
         let asked = request.into_inner();
         let space = PinSpace {
             tenant: id("tenant", &asked.tenant)?,
@@ -406,6 +421,9 @@ impl storage_node_server::StorageNode for Service {
             ingest_stopped: status.ingest_stopped,
             quarantined_records: status.quarantined_records,
             repair: Some(wire_repair(&status.repair)),
+            folder: Bytes::copy_from_slice(&status.folder.0),
+            layout_complete: status.layout_complete.0,
+            partitions_incomplete: status.partitions_incomplete,
         }))
     }
 
@@ -416,10 +434,12 @@ impl storage_node_server::StorageNode for Service {
         request: Request<Streaming<storage::ReplicateRequest>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
         let caller = self.caller(request.metadata())?;
+        let layout = read_layout_version(request.metadata());
         let node = self.node.clone();
         let work = move |asked: storage::ReplicateRequest| {
             let (node, caller) = (node.clone(), caller.clone());
             async move {
+                let _admitted = node.admit(layout)?;
                 let put = node.replicate(&caller, SessionId(asked.session), asked.records).await?;
                 Ok(storage::ReplicateResponse { outcomes: wire_outcomes(put.outcomes), reason: put.reason })
             }
@@ -433,6 +453,7 @@ impl storage_node_server::StorageNode for Service {
         request: Request<storage::HaveLocalRequest>,
     ) -> Result<Response<storage::HaveLocalResponse>, Status> {
         let caller = self.caller(request.metadata())?;
+        let _admitted = self.node.admit(read_layout_version(request.metadata()))?;
         let presence = self.node.have_local(&caller, chunk_ids(&request.into_inner().ids)?).await?;
         Ok(Response::new(storage::HaveLocalResponse { presence: wire_presence(presence) }))
     }

@@ -34,10 +34,10 @@ impl Node {
     ) -> Result<(Epoch, Duration), Error> {
         self.check(caller, Verb::Write)?;
         let space = caller.space();
-        self.check_pin_owner(&space)?;
         self.state.deciding(|| {
             // Again, now that no other decision can come in between.
             self.check(caller, Verb::Write)?;
+            self.check_pin_owner(&space)?;
             let now = self.lease_now_ms();
             let open = self.state.session(id).filter(|session| session.lease_end_ms > now);
             if open.as_ref().is_some_and(|open| open.space != space || open.base != base) {
@@ -83,6 +83,7 @@ impl Node {
     pub fn renew_session(&self, caller: &Caller, id: SessionId) -> Result<Duration, Error> {
         self.check(caller, Verb::Write)?;
         self.state.deciding(|| {
+            self.check_pin_owner(&caller.space())?;
             let session = self.own_session(caller, id)?;
             self.state.put_session(id, Session { lease_end_ms: self.lease_end(), ..session })?;
             Ok(LEASE)
@@ -126,8 +127,8 @@ impl Node {
             Err(error) => return Err(error),
         }
         let space = caller.space();
-        self.check_pin_owner(&space)?;
         self.state.deciding(|| {
+            self.check_pin_owner(&space)?;
             let fence = caller.claims.fence;
             if fence < self.fence_floor(&space) {
                 return Ok(false);

@@ -31,31 +31,63 @@ pub fn has_checkpoint_room(disk: &dyn Disk, data: &Path) -> bool {
     disk.usage(data).is_ok_and(|usage| usage.available_bytes >= CHECKPOINT_ROOM_BYTES)
 }
 
+/// When the disk counts as full.
+#[derive(Debug, Clone, Copy)]
+pub struct StopPercents {
+    /// For what workers send.
+    pub ingest: u8,
+    /// For copies from other nodes: earlier, so that what moves leaves room for what is new.
+    pub repair: u8,
+}
+
 /// The room of one disk.
 pub struct Space {
     disk: Arc<dyn Disk>,
     data: PathBuf,
     capacity_bytes: u64,
-    stop_percent: u64,
     used_bytes: AtomicU64,
     unmeasured_bytes: AtomicU64,
+    ingest: Stop,
+    repair: Stop,
+    /// Copies are taken in again, and nobody has asked yet.
+    repair_resumed: AtomicBool,
+}
+
+/// Something that stops at a percentage.
+struct Stop {
+    percent: u64,
     file_system_full: AtomicBool,
     /// What the log was told last.
-    told_stopped: AtomicBool,
+    told: AtomicBool,
+}
+
+impl Stop {
+    fn at(percent: u8) -> Self {
+        Self {
+            percent: u64::from(percent),
+            file_system_full: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether this is another answer than the log was told.
+    fn is_news(&self, is_stopped: bool) -> bool {
+        self.told.swap(is_stopped, Ordering::Relaxed) != is_stopped
+    }
 }
 
 impl Space {
     /// Starts with what is used already.
-    pub fn new(disk: Arc<dyn Disk>, data: PathBuf, capacity_bytes: u64, stop_percent: u8) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, data: PathBuf, capacity_bytes: u64, stops: StopPercents) -> Self {
         Self {
             disk,
             data,
             capacity_bytes,
-            stop_percent: u64::from(stop_percent),
             used_bytes: AtomicU64::new(0),
             unmeasured_bytes: AtomicU64::new(0),
-            file_system_full: AtomicBool::new(false),
-            told_stopped: AtomicBool::new(false),
+            ingest: Stop::at(stops.ingest),
+            repair: Stop::at(stops.repair),
+            repair_resumed: AtomicBool::new(false),
         }
     }
 
@@ -75,9 +107,12 @@ impl Space {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of capacity that are left, never more than the file system has.
+    /// Bytes of capacity that are left, never more than the file system has, unless it keeps them only for a while.
     pub fn free_bytes(&self) -> u64 {
         let by_capacity = self.capacity_bytes.saturating_sub(self.used_bytes());
+        if self.disk.elsewhere_bytes().is_some() {
+            return by_capacity;
+        }
         self.disk.usage(&self.data).map_or(by_capacity, |usage| usage.available_bytes.min(by_capacity))
     }
 
@@ -88,7 +123,8 @@ impl Space {
 
     /// The disk said that it is full.
     pub fn note_full(&self) {
-        self.file_system_full.store(true, Ordering::Relaxed);
+        self.ingest.file_system_full.store(true, Ordering::Relaxed);
+        self.repair.file_system_full.store(true, Ordering::Relaxed);
         self.tell();
     }
 
@@ -99,7 +135,8 @@ impl Space {
         if usage.available_bytes < reserve_bytes {
             return usage.used_percent();
         }
-        let own = self.used_bytes();
+        // What is kept elsewhere takes no room here.
+        let own = self.used_bytes().saturating_sub(self.disk.elsewhere_bytes().unwrap_or(0));
         own.saturating_mul(100) / own.saturating_add(usage.available_bytes).max(1)
     }
 
@@ -107,39 +144,65 @@ impl Space {
     pub fn refresh(&self) {
         match self.disk.usage(&self.data) {
             Ok(usage) => {
-                let full = self.percent_of(usage) >= self.stop_percent;
-                self.file_system_full.store(full, Ordering::Relaxed);
+                let percent = self.percent_of(usage);
+                for stop in [&self.ingest, &self.repair] {
+                    stop.file_system_full.store(percent >= stop.percent, Ordering::Relaxed);
+                }
                 self.tell();
             }
             Err(error) => tracing::warn!(%error, "free space cannot be measured"),
         }
-        metrics::space(self.used_bytes(), self.stopped().is_some());
+        metrics::space(self.used_bytes(), self.stopped().is_some(), self.repair_stopped().is_some());
     }
 
     /// Why nothing more is taken in, if so.
     pub fn stopped(&self) -> Option<String> {
-        if self.file_system_full.load(Ordering::Relaxed) {
+        self.why(&self.ingest)
+    }
+
+    /// Why no copies from other nodes are taken in, if so: they stop before ingest does.
+    pub fn repair_stopped(&self) -> Option<String> {
+        self.why(&self.repair)
+    }
+
+    /// Whether copies from other nodes are taken in again, which is told once.
+    pub fn take_repair_resumed(&self) -> bool {
+        self.repair_resumed.swap(false, Ordering::Relaxed)
+    }
+
+    fn why(&self, stop: &Stop) -> Option<String> {
+        if stop.file_system_full.load(Ordering::Relaxed) {
             let measured = self.disk.usage(&self.data).map_or(0, |usage| self.percent_of(usage));
-            let percent = measured.max(self.stop_percent);
+            let percent = measured.max(stop.percent);
             return Some(format!("disk {percent}% full: add a disk or node, or drain"));
         }
-        let limit = u128::from(self.capacity_bytes) * u128::from(self.stop_percent) / 100;
+        let limit = u128::from(self.capacity_bytes) * u128::from(stop.percent) / 100;
         (u128::from(self.used_bytes()) >= limit).then(|| {
             let percent = u128::from(self.used_bytes()) * 100 / u128::from(self.capacity_bytes.max(1));
             format!("capacity {percent}% full: raise `capacity`, add a disk or node, or drain")
         })
     }
 
-    /// Tells the log once that ingest stops, and once that it goes on.
+    /// Tells the log once that something stops, and once that it goes on.
     fn tell(&self) {
-        let reason = self.stopped();
-        if self.told_stopped.swap(reason.is_some(), Ordering::Relaxed) == reason.is_some() {
-            return;
-        }
         let data = self.data.display();
-        match reason {
-            Some(reason) => tracing::error!(%data, reason, "ingest stops, reads and pins go on"),
-            None => tracing::info!(%data, "ingest goes on: there is room again"),
+        let (ingest, repair) = (self.stopped(), self.repair_stopped());
+        if self.ingest.is_news(ingest.is_some()) {
+            match ingest {
+                Some(reason) => tracing::error!(%data, reason, "ingest stops, reads and pins go on"),
+                None => tracing::info!(%data, "ingest goes on: there is room again"),
+            }
+        }
+        if self.repair.is_news(repair.is_some()) {
+            match repair {
+                Some(reason) => {
+                    tracing::warn!(%data, reason, "copies from other nodes are not taken in until there is room");
+                }
+                None => {
+                    self.repair_resumed.store(true, Ordering::Relaxed);
+                    tracing::info!(%data, "copies from other nodes are taken in again: there is room");
+                }
+            }
         }
     }
 }
@@ -152,7 +215,12 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn percent(own: u64, total: u64, available: u64) -> u64 {
-        let space = Space::new(Arc::new(LocalDisk), PathBuf::from("/"), u64::MAX, 90);
+        let space = Space::new(
+            Arc::new(LocalDisk),
+            PathBuf::from("/"),
+            u64::MAX,
+            StopPercents { ingest: 90, repair: 85 },
+        );
         space.used_bytes.store(own, Ordering::Relaxed);
         space.percent_of(DiskUsage { total_bytes: total, available_bytes: available })
     }

@@ -3,16 +3,19 @@
 //!
 //! Invariant: no number in here ever goes down, and a pin that was stored is never replaced.
 
+mod taken;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
 use holdfast_model::{
-    Epoch, Fence, Generation, Layout, Millis, PinHash, ResourceId, Sequence, SessionId, TenantId, Workload,
+    Epoch, Fence, Generation, Layout, LayoutVersion, Millis, PartitionId, PinHash, ResourceId, Sequence,
+    SessionId, TenantId, Workload,
 };
 use redb::{
     Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
@@ -20,19 +23,27 @@ use redb::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Error, disk::Disk, segment::DamagedRange};
+use crate::{
+    Error,
+    database::{OpenDatabase, guarded},
+    disk::Disk,
+    format::check_tables,
+    segment::{DamagedRange, is_full},
+};
+
+pub use taken::TakenSpace;
 
 const SPACE_BYTES: usize = 33;
-const AUTHORITY: TableDefinition<&str, &[u8]> = TableDefinition::new("authority-0");
-const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions-0");
-const FENCES: TableDefinition<&[u8; SPACE_BYTES], (u64, u64)> = TableDefinition::new("fences-0");
-const PINS: TableDefinition<(&[u8; SPACE_BYTES], u64), &[u8]> = TableDefinition::new("pins-0");
-const CHECKPOINTS: TableDefinition<&[u8; SPACE_BYTES], &[u8]> = TableDefinition::new("checkpoints-0");
+const AUTHORITY: TableDefinition<&str, &[u8]> = TableDefinition::new("authority-1");
+const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions-1");
+const FENCES: TableDefinition<&[u8; SPACE_BYTES], (u64, u64)> = TableDefinition::new("fences-1");
+const PINS: TableDefinition<(&[u8; SPACE_BYTES], u64), &[u8]> = TableDefinition::new("pins-1");
+const CHECKPOINTS: TableDefinition<&[u8; SPACE_BYTES], &[u8]> = TableDefinition::new("checkpoints-1");
 const CHECKPOINT_BODIES: TableDefinition<&[u8; SPACE_BYTES], &[u8]> =
-    TableDefinition::new("checkpoint-bodies-0");
+    TableDefinition::new("checkpoint-bodies-1");
 const CHECKPOINT_ROOTS: TableDefinition<&[u8; SPACE_BYTES], &[u8]> =
-    TableDefinition::new("checkpoint-roots-0");
-const DAMAGED: TableDefinition<(&[u8; 16], u64), u64> = TableDefinition::new("damaged-0");
+    TableDefinition::new("checkpoint-roots-1");
+const DAMAGED: TableDefinition<(&[u8; 16], u64), u64> = TableDefinition::new("damaged-1");
 
 /// Whose pins: one resource and workload of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,7 +113,7 @@ pub struct CheckpointId {
 }
 
 /// A job checkpoint to store.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Which.
     pub id: CheckpointId,
@@ -112,32 +123,56 @@ pub struct Checkpoint {
 
 /// The state of one node.
 pub struct State {
-    database: Database,
+    database: OpenDatabase,
     authority: RwLock<Authority>,
     fences: RwLock<BTreeMap<PinSpace, Fence>>,
     sessions: RwLock<BTreeMap<SessionId, Session>>,
     /// Serialises check-then-write; the database itself has one writer anyway.
     deciding: Mutex<()>,
+    failure: OnceLock<StateFailure>,
+    /// The newest move in which each partition was taken over.
+    taken: RwLock<BTreeMap<PartitionId, LayoutVersion>>,
+}
+
+/// Why the state takes no more until it is opened again: after a failed write or sync nobody knows what the disk holds, and
+/// the same pages are never synced a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateFailure {
+    /// There was no room on the disk.
+    NoRoom,
+    /// The disk failed.
+    Broken,
 }
 
 impl State {
     /// Opens the file, or makes it. A damaged one is an error: nothing may be assumed about what it held.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
-        let database = disk.database(path, &Database::builder()).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => Error::DataInUse(path.to_owned()),
-            other => Error::Io { action: "open", path: path.to_owned(), source: io::Error::other(other) },
-        })?;
+        let database =
+            disk.database(path, Database::builder().set_check_integrity_on_open(true)).map_err(|error| {
+                match error {
+                    redb::DatabaseError::DatabaseAlreadyOpen => Error::DataInUse(path.to_owned()),
+                    redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
+                        Error::folder("open", path.parent().unwrap_or(path), path)(error)
+                    }
+                    other => {
+                        Error::Io { action: "open", path: path.to_owned(), source: io::Error::other(other) }
+                    }
+                }
+            })?;
+        check_tables(&database, path)?;
         // A file that was just made is lost in a power loss, with all that is synced in it, until its name is durable too.
         let folder = path.parent().unwrap_or(path);
         disk.sync_dir(folder).map_err(Error::io("sync", folder))?;
         // The process before this one may have ended over a failed sync.
         disk.write_again(path).map_err(Error::io("write", path))?;
         let state = Self {
-            database,
+            database: OpenDatabase::new(database, path),
             authority: RwLock::default(),
             fences: RwLock::default(),
             sessions: RwLock::default(),
             deciding: Mutex::default(),
+            failure: OnceLock::new(),
+            taken: RwLock::default(),
         };
         // Only then: a full disk takes no write, and what is there can be read all the same.
         if !state.has_its_tables()? {
@@ -154,6 +189,7 @@ impl State {
             })?;
         }
         state.load()?;
+        state.load_taken()?;
         Ok(state)
     }
 
@@ -201,11 +237,35 @@ impl State {
     }
 
     fn commit(&self, change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), Error> {
-        let mut write = self.database.begin_write().map_err(Error::database)?;
-        write.set_durability(Durability::Immediate).map_err(Error::database)?;
+        let damaged = || redb::Error::Corrupted("its pages cannot be read".to_owned());
+        guarded(|| self.try_commit(change)).unwrap_or_else(|| Err(damaged())).map_err(|error| {
+            let failure = match &error {
+                redb::Error::Io(source) if is_full(source) => Some(StateFailure::NoRoom),
+                redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::Corrupted(_) => {
+                    Some(StateFailure::Broken)
+                }
+                _ => None,
+            };
+            // The first counts: what follows only says that there was one.
+            failure.map(|failure| *self.failure.get_or_init(|| failure));
+            Error::database(error)
+        })
+    }
+
+    fn try_commit(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), redb::Error> {
+        let mut write = self.database.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
         write.set_two_phase_commit(true);
-        change(&write).map_err(Error::database)?;
-        write.commit().map_err(Error::database)
+        change(&write)?;
+        Ok(write.commit()?)
+    }
+
+    /// Why it takes no more, if so.
+    pub fn failure(&self) -> Option<StateFailure> {
+        self.failure.get().copied()
     }
 
     // === Authority ===

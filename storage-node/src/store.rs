@@ -22,16 +22,17 @@ use crate::{
     committer::{Committer, Unflushed, Work},
     disk::Disk,
     executor::{Executor, Queue, Running},
+    format::Reserved,
     index::{ChunkIndex, IndexBatch, IndexEntry, KEY_BYTES, RedbIndex},
     metrics,
     ownership::DataFolder,
     repair::{Entry, Protection, RepairQueue, Why},
     segment::{
-        DamagedRange, Location, MarkFile, OpenSegment, Opened, Recovery, SegmentFile, SegmentIdentity,
-        SegmentReader, SegmentState, SegmentWriter, WriterSetup, find_segments, is_damage, read_footer,
-        recover, walk_sealed,
+        DamagedRange, Location, MarkFile, OpenSegment, Opened, Recovery, SegmentFile, SegmentId,
+        SegmentIdentity, SegmentReader, SegmentState, SegmentWriter, WriterSetup, find_segments, is_damage,
+        read_footer, recover, remove_leftovers, walk_sealed,
     },
-    space::{Space, has_checkpoint_room},
+    space::{Space, StopPercents, has_checkpoint_room},
     state::State,
     touch::{TouchLog, find_logs, read_log},
 };
@@ -73,10 +74,12 @@ pub struct StoreOptions {
     pub group_bytes: u64,
     /// When a group is synced: time.
     pub group_time: Duration,
+    /// Segments are sealed at this age; none: only when they are full.
+    pub seal_after: Option<Duration>,
     /// How much may be stored.
     pub capacity_bytes: u64,
-    /// When ingest stops.
-    pub stop_percent: u8,
+    /// When the disk counts as full.
+    pub stops: StopPercents,
     /// Where damaged records wait for repair.
     pub repair_queue: Arc<RepairQueue>,
 }
@@ -94,6 +97,9 @@ pub struct Store {
     committer: Mutex<Option<Running>>,
     damaged: AtomicU64,
     repair_queue: Arc<RepairQueue>,
+    /// What this build must leave alone.
+    reserved: Reserved,
+    frames: repair::Frames,
 }
 
 impl Store {
@@ -113,7 +119,7 @@ impl Store {
             disk.clone(),
             folder.segments.clone(),
             options.capacity_bytes,
-            options.stop_percent,
+            options.stops,
         ));
         for opened in &found.segments {
             reader.add(&opened.name);
@@ -144,6 +150,7 @@ impl Store {
             executor: options.executor.clone(),
             group_bytes: options.group_bytes,
             group_time: options.group_time,
+            seal_after: options.seal_after,
             since_checkpoint: Unflushed::default(),
             index_failed: false,
         };
@@ -161,6 +168,8 @@ impl Store {
             committer: Mutex::new(Some(running)),
             damaged: AtomicU64::new(state.n_damaged()?),
             repair_queue: options.repair_queue,
+            reserved: folder.reserved.clone(),
+            frames: repair::Frames::new(disk, folder, options.identity),
             state,
         })
     }
@@ -283,6 +292,11 @@ impl Store {
         self.damaged.load(Ordering::Relaxed)
     }
 
+    /// Whether anything in a segment may be condemned or dropped: not where it has gc features that this build does not know.
+    pub fn may_condemn(&self, segment: &SegmentId) -> bool {
+        self.reserved.may_condemn(segment)
+    }
+
     /// The room on the disk.
     pub fn space(&self) -> &Space {
         &self.space
@@ -335,6 +349,7 @@ struct Found {
 
 impl Found {
     fn open(folder: &DataFolder, disk: &dyn Disk) -> Result<Self, Error> {
+        remove_leftovers(disk, &folder.segments)?;
         let context = Recovery { disk, quarantine: &folder.quarantine };
         let (names, lonely_marks) = find_segments(disk, &folder.segments)?;
         let mut found = Self { segments: Vec::new(), damaged: Vec::new() };

@@ -2,9 +2,10 @@
 
 use std::{
     io,
+    ops::Bound,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -59,7 +60,7 @@ impl Clock for TestClock {
 }
 
 /// What a disk is told to do wrong.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Faults {
     /// Syncs of segments fail.
     pub fail_segment_sync: AtomicBool,
@@ -69,6 +70,8 @@ pub struct Faults {
     pub disk_full: AtomicBool,
     /// The file system says that it is this full.
     pub used_percent: AtomicU64,
+    /// The file system says this instead.
+    pub usage: Mutex<Option<DiskUsage>>,
     /// Syncs of segments so far.
     pub segment_syncs: AtomicU64,
     /// Bytes written to segments so far.
@@ -77,6 +80,12 @@ pub struct Faults {
     pub no_files_left: AtomicBool,
     /// The folder of the state was synced while the state was in it.
     pub state_name_synced: AtomicBool,
+    /// Syncs of the state fail.
+    pub fail_state_sync: AtomicBool,
+    /// Writes to the state find the disk full.
+    pub state_full: AtomicBool,
+    /// Syncs of the state so far.
+    pub state_syncs: AtomicU64,
 }
 
 pub struct FaultyDisk(pub Arc<Faults>);
@@ -122,6 +131,9 @@ impl Disk for FaultyDisk {
     }
 
     fn usage(&self, _path: &Path) -> io::Result<DiskUsage> {
+        if let Some(usage) = *self.0.usage.lock().unwrap() {
+            return Ok(usage);
+        }
         let used = self.0.used_percent.load(Ordering::Relaxed);
         Ok(DiskUsage { total_bytes: 100 << 30, available_bytes: (100 - used) << 30 })
     }
@@ -151,7 +163,65 @@ impl Disk for FaultyDisk {
     }
 
     fn database(&self, path: &Path, builder: &redb::Builder) -> Result<redb::Database, redb::DatabaseError> {
-        LocalDisk.database(path, builder)
+        if path.file_name().is_none_or(|name| name != "state.redb") {
+            return LocalDisk.database(path, builder);
+        }
+        let options = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let file = redb::backends::FileBackend::new(options.open(path)?)?;
+        builder.create_with_backend(FaultyDatabase(file, self.0.clone()))
+    }
+}
+
+/// The file under a database.
+#[derive(Debug)]
+struct FaultyDatabase(redb::backends::FileBackend, Arc<Faults>);
+
+impl redb::StorageBackend for FaultyDatabase {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.state_syncs.fetch_add(1, Ordering::Relaxed);
+        if self.1.fail_state_sync.load(Ordering::Relaxed) {
+            return Err(io::Error::other("injected"));
+        }
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.1.state_full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
+        self.0.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
+        self.0.try_lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), redb::BackendError> {
+        self.0.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
+        self.0.query_lock_range(start, end)
     }
 }
 
@@ -238,7 +308,9 @@ impl Rig {
             segment_target: ByteSize::mib(1),
             group_commit: GroupCommitOptions::default(),
             ingest_stop_percent: 90,
+            repair_stop_percent: 85,
             repair: RepairOptions::default(),
+            s3: None,
             telemetry: TelemetryOptions::default(),
         };
         let clock = Arc::new(TestClock { now_ms: AtomicU64::new(1_000_000), ticks: AtomicU64::new(0) });
@@ -326,12 +398,9 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 pub fn layout(version: u64, nodes: &[(u64, &str)], copies: u8) -> Layout {
-    let nodes = nodes.iter().map(|(id, site)| LayoutNode {
-        id: NodeId(*id),
-        site: (*site).into(),
-        address: format!("127.0.0.1:{id}"),
-        capacity_bytes: 1 << 30,
-    });
+    let nodes = nodes
+        .iter()
+        .map(|(id, site)| LayoutNode::new(NodeId(*id), (*site).into(), format!("127.0.0.1:{id}"), 1 << 30));
     let replication = Replication { copies, ack_sites: copies };
     Layout::compute(LayoutVersion(version), "p".into(), replication, nodes.collect()).unwrap()
 }

@@ -16,10 +16,12 @@ use crate::{
     index::{KEY_BYTES, encode_key},
 };
 
-const MAGIC: &[u8; 4] = b"HFTC";
+const MAGIC: &[u8; 4] = b"HFT1";
 const FRAME_FIXED: usize = 20;
 /// Keys in one frame.
 const FRAME_KEYS_MAX: usize = 1 << 16;
+/// Logs kept open; one that was closed is not gone on with.
+const OPEN_MAX: usize = 4;
 /// Touches of older epochs protect nothing: condemning needs a touch before `E - 1`. One more is kept for caution.
 const EPOCHS_KEPT: u64 = 3;
 
@@ -29,7 +31,8 @@ pub struct TouchLog {
     dir: PathBuf,
     /// Distinguishes files of the same epoch.
     serial: u64,
-    open: Option<OpenLog>,
+    /// One per epoch, the last used last: a session of the epoch before writes among those of this one.
+    open: Vec<OpenLog>,
 }
 
 struct OpenLog {
@@ -54,23 +57,28 @@ impl TouchLog {
     /// A log that starts a new file at the first touch.
     pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, found: &[FoundLog]) -> Self {
         let serial = found.iter().map(|log| log.serial + 1).max().unwrap_or(0);
-        Self { disk, dir, serial, open: None }
+        Self { disk, dir, serial, open: Vec::new() }
     }
 
     /// Appends keys and syncs. After an error the file is given up and the keys count as not touched.
     pub fn append(&mut self, epoch: u64, keys: &[RecordKey]) -> Result<(String, u64), Error> {
         let result = self.try_append(epoch, keys);
         if result.is_err() {
-            self.open = None;
+            self.open.retain(|open| open.epoch != epoch);
         }
         result
     }
 
     fn try_append(&mut self, epoch: u64, keys: &[RecordKey]) -> Result<(String, u64), Error> {
-        if self.open.as_ref().is_none_or(|open| open.epoch != epoch) {
-            self.open = Some(self.create(epoch)?);
+        let log = match self.open.iter().position(|open| open.epoch == epoch) {
+            Some(at) => self.open.remove(at),
+            None => self.create(epoch)?,
+        };
+        if self.open.len() >= OPEN_MAX {
+            self.open.remove(0);
         }
-        let open = self.open.as_mut().expect("opened above");
+        self.open.push(log);
+        let open = self.open.last_mut().expect("pushed above");
         let path = self.dir.join(&open.name);
         let mut bytes = Vec::with_capacity(keys.len() * KEY_BYTES + FRAME_FIXED);
         for keys in keys.chunks(FRAME_KEYS_MAX) {
@@ -89,6 +97,7 @@ impl TouchLog {
         let file = self.disk.create(&path).map_err(Error::io("create", &path))?;
         self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
         remove_old(&*self.disk, &self.dir, epoch)?;
+        self.open.retain(|open| open.epoch + EPOCHS_KEPT >= epoch);
         Ok(OpenLog { epoch, name, file, end: 0 })
     }
 }

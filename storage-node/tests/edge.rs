@@ -71,7 +71,9 @@ impl Cluster {
             segment_target: ByteSize::mib(256),
             group_commit: GroupCommitOptions::default(),
             ingest_stop_percent: 90,
+            repair_stop_percent: 85,
             repair: RepairOptions::default(),
+            s3: None,
             telemetry: TelemetryOptions::default(),
         }
     }
@@ -83,11 +85,8 @@ impl Cluster {
     }
 
     fn layout(&self) -> Layout {
-        let nodes = (1..).zip(SITES).zip(&self.nodes).map(|((id, site), (node, _))| LayoutNode {
-            id: NodeId(id),
-            site: SiteName::from(site),
-            address: node.addr().to_string(),
-            capacity_bytes: 1 << 30,
+        let nodes = (1..).zip(SITES).zip(&self.nodes).map(|((id, site), (node, _))| {
+            LayoutNode::new(NodeId(id), SiteName::from(site), node.addr().to_string(), 1 << 30)
         });
         Layout::compute(LayoutVersion(1), PoolId::from("p"), Replication::default(), nodes.collect()).unwrap()
     }

@@ -1,15 +1,17 @@
-//! The coordinator's part: who may write, who commits, and how a commit ended whose writer vanished.
+//! The coordinator's part: who may write and by which layout, who commits, and how a commit ended whose writer vanished.
 //!
 //! It decides as the coordinator does (`coordinator/src/commit_recovery.rs`), with a catalog that is one map and never lost.
 
+mod moves;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use holdfast_model::{
-    Clock as _, Epoch, Fence, Generation, JobId, Layout, PinHash, PoolId, ResourceId, Sequence,
+    Clock as _, Epoch, Fence, Generation, JobId, Layout, NodeId, PinHash, PoolId, ResourceId, Sequence,
     SessionClaims, Verb, Workload,
 };
 use holdfast_proto::{
@@ -21,7 +23,7 @@ use holdfast_record::Pin;
 use holdfast_repository::StoreError;
 use holdfast_storage_client::{CommitOutcome, StorageClient};
 
-use crate::{SimRandom, clock::SimClock, content::TENANT, event_log::EventLog, oracle::Oracle};
+use crate::{Planted, SimRandom, clock::SimClock, content::TENANT, event_log::EventLog, oracle::Oracle};
 
 /// The pool of every world.
 pub const POOL: &str = "pool";
@@ -39,6 +41,8 @@ pub struct Lease {
     pub resource: ResourceId,
     /// The attempt.
     pub fence: Fence,
+    /// The layout it works by, to its end.
+    pub layout: Arc<Layout>,
     /// The epoch of its token.
     pub epoch: Epoch,
     /// Its pin gets this sequence.
@@ -54,17 +58,21 @@ pub struct Authority {
     signer: Signer,
     client: StorageClient,
     clock: Arc<SimClock>,
-    layout: Arc<Layout>,
     log: Arc<EventLog>,
     oracle: Arc<Oracle>,
     random: SimRandom,
+    planted: Option<Planted>,
     catalog: Mutex<Catalog>,
 }
 
-#[derive(Default)]
 struct Catalog {
     generation: Generation,
     epoch: Epoch,
+    layout: Arc<Layout>,
+    /// The nodes there are to be.
+    configured: BTreeSet<NodeId>,
+    /// Moves that came to their end.
+    n_moves: usize,
     resources: BTreeMap<ResourceId, Row>,
 }
 
@@ -84,10 +92,17 @@ impl Authority {
         clock: Arc<SimClock>,
         layout: Arc<Layout>,
         (log, oracle): (Arc<EventLog>, Arc<Oracle>),
-        random: SimRandom,
+        (random, planted): (SimRandom, Option<Planted>),
     ) -> Self {
-        let catalog = Catalog { generation: Generation(1), epoch: Epoch(5), ..Catalog::default() };
-        Self { signer, client, clock, layout, log, oracle, random, catalog: Mutex::new(catalog) }
+        let catalog = Catalog {
+            generation: Generation(1),
+            epoch: Epoch(5),
+            configured: layout.nodes.iter().map(|node| node.id).collect(),
+            layout,
+            n_moves: 0,
+            resources: BTreeMap::new(),
+        };
+        Self { signer, client, clock, log, oracle, random, planted, catalog: Mutex::new(catalog) }
     }
 
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
@@ -115,11 +130,11 @@ impl Authority {
 
     /// Installs layout, generation and epoch; says how many nodes took them.
     pub async fn apply_everywhere(&self) -> usize {
-        let (generation, epoch) = {
+        let (generation, epoch, layout) = {
             let catalog = self.catalog();
-            (catalog.generation, catalog.epoch)
+            (catalog.generation, catalog.epoch, catalog.layout.clone())
         };
-        let applied = self.client.apply_layout(&self.layout, generation, epoch).await;
+        let applied = self.client.apply_layout(&layout, generation, epoch).await;
         let n = applied.iter().filter(|(_, answer)| answer.is_ok()).count();
         self.log.add(format_args!("{generation:?} {epoch:?} applied on {n} of {} nodes", applied.len()));
         n
@@ -150,7 +165,7 @@ impl Authority {
     /// The next attempt, unless it is not known how the commit before it ended.
     pub fn claim(&self, resource: ResourceId) -> Option<Lease> {
         let mut catalog = self.catalog();
-        let (generation, epoch) = (catalog.generation, catalog.epoch);
+        let (generation, epoch, layout) = (catalog.generation, catalog.epoch, catalog.layout.clone());
         let row = catalog.resources.entry(resource).or_default();
         if row.committing.is_some() {
             return None;
@@ -160,7 +175,7 @@ impl Authority {
         let (sequence, base) = (Sequence(row.next_sequence.max(1)), row.base);
         drop(catalog);
         let token = self.token(resource, fence, &[Verb::Read, Verb::Write, Verb::Commit]);
-        Some(Lease { resource, fence, epoch, sequence, base, token })
+        Some(Lease { resource, fence, layout, epoch, sequence, base, token })
     }
 
     /// Signs the ticket of a pin, if its attempt is still the newest.
@@ -218,7 +233,7 @@ impl Authority {
         let under_way = self.catalog().resources.get(&resource).and_then(|row| row.committing.clone());
         let Some((pin, bytes)) = under_way else { return Ok(()) };
         let token = self.token(resource, pin.fence, &[Verb::Read, Verb::Commit]);
-        let (client, layout) = (&self.client, &self.layout);
+        let (client, layout) = (&self.client, self.layout());
         // Both ways are allowed: the ticket again, or a higher fence at once.
         if self.random.per_mille(500) {
             let ticket = self.ticket(&pin);
@@ -230,7 +245,9 @@ impl Authority {
                     self.record_commit(&pin);
                     return Ok(());
                 }
-                Ok(CommitOutcome::Fenced { .. } | CommitOutcome::Conflict) => self.oracle.void(&pin),
+                Ok(CommitOutcome::Fenced { .. } | CommitOutcome::Conflict) => {
+                    self.oracle.void(&pin, layout.version);
+                }
                 Err(_) => {}
             }
         }
@@ -246,7 +263,7 @@ impl Authority {
             self.record_commit(&pin);
         } else {
             self.log.add(format_args!("commit of {} is void", pin.sequence));
-            self.oracle.void(&pin);
+            self.oracle.void(&pin, layout.version);
             let used = raised.highest_sequence.max(pin.sequence);
             self.end_commit(&pin, |row| row.next_sequence = used.0 + 1);
         }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Planted, SimRandom,
     disk::{DiskFaults, Stop, Unsynced},
+    moves::Moves,
     net::NetFaults,
     node::SimNode,
     world::World,
@@ -67,6 +68,8 @@ pub struct Chaos {
     heal_at: Option<Instant>,
     calm_net_at: Option<Instant>,
     faults: BTreeMap<usize, DiskFaults>,
+    /// Who changes owners, in worlds where somebody does.
+    moves: Option<Moves>,
 }
 
 impl Chaos {
@@ -75,6 +78,7 @@ impl Chaos {
         let random = SimRandom::new(world.seed, "chaos");
         let kinds: Vec<Kind> = KINDS.iter().copied().filter(|_| random.per_mille(450)).collect();
         world.log.add(format_args!("faults of this world: {kinds:?}"));
+        let moves = world.is_moving.then(|| Moves::new(world.seed));
         Self {
             world,
             random,
@@ -83,6 +87,7 @@ impl Chaos {
             heal_at: None,
             calm_net_at: None,
             faults: BTreeMap::new(),
+            moves,
         }
     }
 
@@ -92,6 +97,7 @@ impl Chaos {
         let mut next = Instant::now() + Duration::from_millis(self.random.between(50, 2_000));
         while Instant::now() < until {
             self.look_after();
+            self.with_moves(Moves::step);
             if Instant::now() >= next {
                 if let Some(kind) = self.random.pick(&self.kinds).copied() {
                     self.cause(kind).await;
@@ -99,6 +105,40 @@ impl Chaos {
                 next = Instant::now() + Duration::from_millis(self.random.between(100, 4_000));
             }
             sleep(TICK).await;
+        }
+    }
+
+    fn with_moves(&mut self, act: impl FnOnce(&mut Moves, &mut Self)) {
+        if let Some(mut moves) = self.moves.take() {
+            act(&mut moves, self);
+            self.moves = Some(moves);
+        }
+    }
+
+    /// The world it is in.
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// A disk is gone. The machine comes back after a while with an empty one, or never.
+    pub fn wipe(&mut self, index: usize, comes_back: bool) {
+        if self.world.node(index).is_running() {
+            self.stop(index, Stop::Kill);
+        }
+        self.world.wipe_node(index);
+        if !comes_back {
+            self.down.remove(&index);
+            let id = self.world.node(index).id;
+            self.world.set_off(id, true);
+        }
+    }
+
+    /// A machine that was to stay off is started after all.
+    pub fn bring_back(&mut self, index: usize) {
+        let id = self.world.node(index).id;
+        self.world.set_off(id, false);
+        if !self.world.node(index).is_running() {
+            self.down.entry(index).or_insert_with(Instant::now);
         }
     }
 
@@ -246,10 +286,11 @@ impl Chaos {
     /// In one site only: two rotten copies of a record are more than anybody promises to survive.
     fn rot(&self, index: usize) {
         let node = self.world.node(index);
-        let mut rotten = self.world.rotten_site.lock().unwrap_or_else(PoisonError::into_inner);
-        if rotten.as_ref().is_some_and(|site| *site != node.site) {
+        let bad = self.world.bad_site();
+        if bad.is_some_and(|site| site != node.site) {
             return;
         }
+        let mut rotten = self.world.rotten_site.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((path, offset)) = node.disk.rot() {
             *rotten = Some(node.site.clone());
             self.world.log.add(format_args!("{} rots at {offset} of {}", node.id, path.display()));
@@ -258,6 +299,7 @@ impl Chaos {
 
     /// Everything is good again; machines that are off stay off.
     pub fn end(&mut self) {
+        self.with_moves(Moves::end);
         self.world.net.heal();
         self.world.net.set_faults(NetFaults::default());
         for index in 0..self.world.n_nodes() {
@@ -277,8 +319,11 @@ impl Chaos {
         }
         self.carry_pins();
         for index in 0..self.world.n_nodes() {
+            let node = self.world.node(index).id;
+            if self.world.is_off(node) {
+                continue;
+            }
             if let Err(reason) = self.world.start_node(index) {
-                let node = self.world.node(index).id;
                 self.world.oracle.violated(crate::Violation::DoesNotStart { node, reason });
             }
         }

@@ -1,7 +1,7 @@
 //! Deterministic simulation of the storage node's core and the storage client.
 //!
 //! A world is made from one seed: nodes in sites with simulated disks, a network, writers that are real storage client
-//! sessions, a coordinator's authority, and everything that goes wrong. It runs on one thread in simulated time, so that a
+//! sessions, a coordinator's authority, in some worlds an operator who changes owners, and everything that goes wrong. It runs on one thread in simulated time, so that a
 //! seed is a whole run. What a run must show is in [`oracle`]; defects that it must find are in [`planted`].
 //!
 //! The real code under test: `storage-client` whole; `storage-node` without `server` (TCP, TLS, the admin port); the
@@ -13,6 +13,7 @@ mod clock;
 mod content;
 mod disk;
 mod event_log;
+mod moves;
 mod net;
 mod node;
 mod oracle;
@@ -20,6 +21,7 @@ mod panics;
 mod planted;
 mod random;
 mod run;
+mod shape;
 mod world;
 mod writer;
 

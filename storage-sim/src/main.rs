@@ -50,7 +50,7 @@ fn report(opts: &Opts) -> std::io::Result<ExitCode> {
     let options = Options { planted: opts.planted, trace };
     let seeds = opts.seed.map_or(opts.from..opts.from.saturating_add(opts.seeds), |seed| seed..seed + 1);
     let (started, mut slowest, mut out) = (SystemClock.monotonic(), (0.0, 0), stdout().lock());
-    let (mut bad, mut n, mut acked, mut committed) = (Vec::new(), 0_u64, 0, 0);
+    let (mut bad, mut n, mut acked, mut committed, mut moves) = (Vec::new(), 0_u64, 0, 0, 0);
     for seed in seeds {
         let before = SystemClock.monotonic();
         let outcome = run(seed, options);
@@ -61,6 +61,7 @@ fn report(opts: &Opts) -> std::io::Result<ExitCode> {
         n += 1;
         acked += outcome.n_acked;
         committed += outcome.n_committed;
+        moves += outcome.n_moves;
         if opts.seed.is_some() {
             writeln!(out, "seed {seed}: {} events, hash {}", outcome.n_events, outcome.hash)?;
         }
@@ -80,7 +81,7 @@ fn report(opts: &Opts) -> std::io::Result<ExitCode> {
     writeln!(
         out,
         "{n} seeds in {total:.1} s ({:.3} s a seed, the slowest {:.2} s: {}): {acked} records acknowledged, \
-         {committed} snapshots committed, {} seeds with violations{}",
+         {committed} snapshots committed, {moves} moves ended, {} seeds with violations{}",
         total / n.max(1) as f64,
         slowest.0,
         slowest.1,

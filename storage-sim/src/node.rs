@@ -57,6 +57,8 @@ pub struct Surroundings {
     pub planted: Option<Planted>,
     /// Whether they repair.
     pub repair: Repair,
+    /// Whether there are moves, which take many more steps of comparison than of scrubbing.
+    pub is_moving: bool,
     /// The seed of this world.
     pub seed: u64,
     /// When it began.
@@ -143,11 +145,15 @@ impl SimNode {
         let server = NodeServer {
             node: into_server(node.clone(), verifier.clone(), shutdown.clone()),
             repair: into_repair_server(node.clone()),
+            hands_nothing_over: *planted == Some(Planted::ServeBeforeTakeover),
+            takes_any_layout: (*planted == Some(Planted::AcceptOldLayout)).then(|| node.clone()),
         };
         net.serve(self.place, server);
         tokio::spawn(keep_house(node.clone(), shutdown.clone()));
         if self.around.repair == Repair::On {
-            tokio::spawn(keep_repairing(node.clone(), self.around.start, shutdown.clone()));
+            let n_scrubs = if self.around.is_moving { 1 } else { REPAIR_STEPS };
+            let loops = keep_repairing(node.clone(), self.around.start, n_scrubs, shutdown.clone());
+            tokio::spawn(loops);
         }
         self.running = Some(Running { node, shutdown });
         Ok(())
@@ -197,14 +203,16 @@ async fn keep_house(node: Arc<Node>, shutdown: Shutdown) {
 }
 
 /// Drives the steps of repair, as the loops do in production, without rest.
-async fn keep_repairing(node: Arc<Node>, start: Instant, shutdown: Shutdown) {
+async fn keep_repairing(node: Arc<Node>, start: Instant, n_scrubs: u32, shutdown: Shutdown) {
     let clock = SimClock::new(start);
     while shutdown.or(sleep(REPAIR_EVERY)).await.is_some() {
-        for _ in 0..REPAIR_STEPS {
+        for step in 0..REPAIR_STEPS {
             let now_ms = clock.now_ms();
             // A step that fails is tried again with the next tick; what it could not do stays queued.
             let steps = async {
-                let _scrubbed = node.scrub_step(now_ms, Pace::AtOnce).await;
+                if step < n_scrubs {
+                    let _scrubbed = node.scrub_step(now_ms, Pace::AtOnce).await;
+                }
                 let _compared = node.compare_step(now_ms).await;
                 let _brought_back = node.resync_step(now_ms).await;
             };

@@ -3,12 +3,12 @@
 //! A fact is noted only when somebody outside the storage was told so. Facts are never taken back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
-use holdfast_model::{ChunkId, Fence, NodeId, PinHash, ResourceId, Sequence, SiteName};
+use holdfast_model::{ChunkId, Fence, LayoutVersion, NodeId, PinHash, ResourceId, Sequence, SiteName};
 use holdfast_record::{Pin, SealedRecord};
 use holdfast_repository::StoreError;
 
@@ -97,11 +97,15 @@ pub struct Oracle {
 #[derive(Default)]
 struct Facts {
     expected: BTreeMap<ChunkId, Bytes>,
-    acked: BTreeSet<ChunkId>,
-    /// The highest epoch for which a session was told yes.
-    promised: BTreeMap<ChunkId, u64>,
+    /// The lowest layout version by which it was told.
+    acked: BTreeMap<ChunkId, LayoutVersion>,
+    /// By layout version the highest epoch for which a session was told yes.
+    promised: BTreeMap<ChunkId, BTreeMap<LayoutVersion, u64>>,
     committed: BTreeMap<(ResourceId, Sequence), Pin>,
-    void: BTreeMap<(ResourceId, Sequence), BTreeSet<PinHash>>,
+    /// With the layout version by which it was found.
+    void: BTreeMap<(ResourceId, Sequence), BTreeMap<PinHash, LayoutVersion>>,
+    /// The last layout whose new owners took over every pin they saw: what was void before may be there again.
+    any_copy_in: LayoutVersion,
     seen: BTreeMap<(NodeId, ResourceId), Seen>,
     violations: Vec<Violation>,
 }
@@ -135,30 +139,50 @@ impl Oracle {
         facts.expected.extend(records.iter().map(|record| (record.header.id, record.ciphertext.clone())));
     }
 
-    /// A session in that epoch was told that they are durable: stored, or there already.
-    pub fn acked(&self, ids: impl IntoIterator<Item = ChunkId>, epoch: u64) {
+    /// A session in that epoch, by that layout, was told that they are durable: stored, or there already.
+    pub fn acked(&self, ids: impl IntoIterator<Item = ChunkId>, (epoch, version): (u64, LayoutVersion)) {
         let mut facts = self.facts();
         for id in ids {
-            facts.acked.insert(id);
-            let promised = facts.promised.entry(id).or_default();
+            let first = facts.acked.entry(id).or_insert(version);
+            *first = version.min(*first);
+            let promised = facts.promised.entry(id).or_default().entry(version).or_default();
             *promised = epoch.max(*promised);
         }
     }
 
     /// Whether somebody was told that it is durable.
     pub fn is_acked(&self, id: &ChunkId) -> bool {
-        self.facts().acked.contains(id)
+        self.facts().acked.contains_key(id)
     }
 
     /// Everything somebody was told is durable.
     pub fn all_acked(&self) -> Vec<ChunkId> {
-        self.facts().acked.iter().copied().collect()
+        self.facts().acked.keys().copied().collect()
     }
 
-    /// Everything that is promised to sessions of these epochs.
-    pub fn promised_since(&self, epoch: u64) -> Vec<(ChunkId, u64)> {
+    /// What somebody who works by that layout can know to be durable.
+    pub fn acked_by(&self, version: LayoutVersion) -> Vec<ChunkId> {
         let facts = self.facts();
-        facts.promised.iter().filter(|(_, of)| **of >= epoch).map(|(id, of)| (*id, *of)).collect()
+        facts.acked.iter().filter(|(_, first)| **first <= version).map(|(id, _)| *id).collect()
+    }
+
+    /// Everything that is promised to sessions of these epochs that may still commit, by a layout at least so new.
+    pub fn promised_since(&self, epoch: u64, version: LayoutVersion) -> Vec<(ChunkId, u64)> {
+        let newest = |by: &BTreeMap<LayoutVersion, u64>| by.range(version..).map(|(_, of)| *of).max();
+        let facts = self.facts();
+        let promised = facts.promised.iter().filter_map(|(id, by)| Some((*id, newest(by)?)));
+        promised.filter(|(_, of)| *of >= epoch).collect()
+    }
+
+    /// A node lost all it had, and what it knew with it.
+    pub fn forget(&self, node: NodeId) {
+        self.facts().seen.retain(|(other, _), _| *other != node);
+    }
+
+    /// In this layout a node is named as lost: new owners take over every pin that the others have.
+    pub fn takes_any_copy(&self, version: LayoutVersion) {
+        let mut facts = self.facts();
+        facts.any_copy_in = facts.any_copy_in.max(version);
     }
 
     /// Somebody was told that this pin is committed.
@@ -167,7 +191,7 @@ impl Oracle {
         let mut facts = self.facts();
         let earlier = facts.committed.insert(key, pin.clone());
         let two = earlier.is_some_and(|earlier| earlier.hash() != pin.hash());
-        let void = facts.void.get(&key).is_some_and(|hashes| hashes.contains(&pin.hash()));
+        let void = facts.void.get(&key).is_some_and(|hashes| hashes.contains_key(&pin.hash()));
         drop(facts);
         if two {
             self.violated(Violation::TwoPins(pin.sequence));
@@ -177,11 +201,12 @@ impl Oracle {
         }
     }
 
-    /// Somebody was told that this pin is not committed and never will be.
-    pub fn void(&self, pin: &Pin) {
+    /// Somebody who works by that layout was told that this pin is not committed and never will be.
+    pub fn void(&self, pin: &Pin, version: LayoutVersion) {
         let key = (pin.resource, pin.sequence);
         let mut facts = self.facts();
-        facts.void.entry(key).or_default().insert(pin.hash());
+        let found = facts.void.entry(key).or_default().entry(pin.hash()).or_insert(version);
+        *found = version.max(*found);
         let committed = facts.committed.get(&key).is_some_and(|other| other.hash() == pin.hash());
         drop(facts);
         if committed {
@@ -249,9 +274,16 @@ impl Oracle {
         for pin in committed.iter().filter(|pin| !shown.contains_key(&(pin.sequence, pin.hash()))) {
             self.violated(Violation::CommitLost(pin.sequence));
         }
-        let void = self.facts().void.clone();
+        let (void, any_copy_in) = {
+            let facts = self.facts();
+            (facts.void.clone(), facts.any_copy_in)
+        };
         for (sequence, hash) in shown.keys() {
-            if void.get(&(resource, *sequence)).is_some_and(|hashes| hashes.contains(hash)) {
+            if void
+                .get(&(resource, *sequence))
+                .and_then(|hashes| hashes.get(hash))
+                .is_some_and(|of| *of >= any_copy_in)
+            {
                 self.violated(Violation::VoidCommitted(*sequence));
             }
         }

@@ -24,6 +24,12 @@ pub enum Planted {
     AcceptOldFence,
     /// A pin on a minority is carried to the other owners.
     MinorityPinTravels,
+    /// A move is called over before the new owners have everything.
+    SettleEarly,
+    /// A new owner serves pins without having asked the previous ones.
+    ServeBeforeTakeover,
+    /// Writes by a layout that is over are accepted.
+    AcceptOldLayout,
 }
 
 impl Planted {
@@ -37,6 +43,9 @@ impl Planted {
         Self::RetryFsync,
         Self::AcceptOldFence,
         Self::MinorityPinTravels,
+        Self::SettleEarly,
+        Self::ServeBeforeTakeover,
+        Self::AcceptOldLayout,
     ];
 
     fn word(self) -> &'static str {
@@ -49,6 +58,9 @@ impl Planted {
             Self::RetryFsync => "retry-fsync",
             Self::AcceptOldFence => "accept-old-fence",
             Self::MinorityPinTravels => "minority-pin-travels",
+            Self::SettleEarly => "settle-early",
+            Self::ServeBeforeTakeover => "serve-before-takeover",
+            Self::AcceptOldLayout => "accept-old-layout",
         }
     }
 }

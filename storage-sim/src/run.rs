@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use holdfast_model::{ChunkId, Fence, PartitionId, RecordKey, ResourceId, SiteName, Verb};
+use holdfast_model::{ChunkId, Fence, Millis, PartitionId, RecordKey, ResourceId, SiteName, Verb};
 use holdfast_repository::ChunkStore as _;
 use holdfast_storage_client::{ReadStore, StorageClient};
+use holdfast_storage_node::Node;
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,6 +19,7 @@ use crate::{
     authority::WORKLOAD,
     chaos::Chaos,
     content::{TENANT, chunks_of},
+    disk::Stop,
     node::Repair,
     panics,
     world::World,
@@ -29,9 +31,13 @@ const READ_AT_ONCE: usize = 96;
 /// No attempt is waited for longer at the end.
 const LAST_WAIT: Duration = Duration::from_secs(3_600);
 /// Time given to repair before it is looked at again.
-const REPAIR_ROUND: Duration = Duration::from_secs(200);
+const REPAIR_ROUND: Duration = Duration::from_secs(20);
 /// How often it is looked at.
-const REPAIR_ROUNDS: u32 = 12;
+const REPAIR_ROUNDS: u32 = 120;
+/// Time given to a move before it is looked at again.
+const MOVE_ROUND: Duration = Duration::from_secs(20);
+/// How often it is looked at.
+const MOVE_ROUNDS: u32 = 120;
 /// Tries of what must succeed when nothing is wrong.
 const TRIES: u32 = 8;
 
@@ -65,6 +71,8 @@ pub struct Outcome {
     pub n_acked: usize,
     /// Pins that were committed.
     pub n_committed: usize,
+    /// Moves of owners that came to their end.
+    pub n_moves: usize,
     /// Simulated time.
     pub time: Duration,
     /// The last events.
@@ -91,7 +99,7 @@ impl Outcome {
     /// Of a run that ended in a panic: what it was is lost with it.
     fn cut_short(seed: u64) -> Self {
         let (violations, tail) = (Vec::new(), Vec::new());
-        let (n_events, n_acked, n_committed) = (0, 0, 0);
+        let (n_events, n_acked, n_committed, n_moves) = (0, 0, 0, 0);
         Self {
             seed,
             violations,
@@ -99,6 +107,7 @@ impl Outcome {
             hash: String::new(),
             n_acked,
             n_committed,
+            n_moves,
             time: Duration::ZERO,
             tail,
         }
@@ -120,11 +129,16 @@ async fn live(seed: u64, options: Options) -> Outcome {
     for resource in world.resources.clone() {
         writers.spawn(supervise(world.clone(), resource, writers.clone(), stop.clone()));
     }
+    let tending = CancellationToken::new();
+    if world.is_moving {
+        tokio::spawn(world.authority.clone().keep_tending(tending.clone()));
+    }
     let mut chaos = Chaos::new(world.clone());
     chaos.run(active).await;
     chaos.end();
     stop.cancel();
     settle(&world, &mut chaos, &writers).await;
+    tending.cancel();
     judge(&world, &mut chaos).await;
     let (n_events, hash) = world.log.summary();
     Outcome {
@@ -134,6 +148,7 @@ async fn live(seed: u64, options: Options) -> Outcome {
         hash,
         n_acked: world.oracle.all_acked().len(),
         n_committed: world.oracle.all_committed().len(),
+        n_moves: world.authority.n_moves(),
         time: world.age(),
         tail: world.log.tail(),
     }
@@ -204,7 +219,34 @@ async fn settle(world: &Arc<World>, chaos: &mut Chaos, writers: &TaskTracker) {
             world.oracle.violated(Violation::Stuck(format!("a commit is not decided: {error}")));
         }
     }
+    if world.is_moving {
+        end_moves(world).await;
+    }
     world.log.add(format_args!("settled"));
+}
+
+/// A move that has begun comes to its end, and then those that own nothing any more are switched off.
+async fn end_moves(world: &World) {
+    let mut rounds = 0;
+    while !world.authority.is_at_rest().await {
+        if rounds == MOVE_ROUNDS {
+            let layout = world.layout();
+            let n = layout.previous.len();
+            let reason = format!("layout {} is not complete: {n} partitions still move", layout.version);
+            world.oracle.violated(Violation::Stuck(reason));
+            break;
+        }
+        rounds += 1;
+        sleep(MOVE_ROUND).await;
+    }
+    let layout = world.layout();
+    for index in 0..world.n_nodes() {
+        let id = world.node(index).id;
+        if layout.node(id).is_none() && !world.is_off(id) {
+            world.stop_node(index, Stop::Kill);
+            world.set_off(id, true);
+        }
+    }
 }
 
 async fn judge(world: &Arc<World>, chaos: &mut Chaos) {
@@ -216,7 +258,7 @@ async fn judge(world: &Arc<World>, chaos: &mut Chaos) {
         judge_pins(world, &client, *resource).await;
     }
     let token = world.authority.token(world.resources[0], Fence::default(), &[Verb::Read]);
-    let reader = client.reader(world.layout.clone(), token, TENANT);
+    let reader = client.reader(world.layout(), token, TENANT);
     judge_snapshots(world, &reader).await;
     let acked = world.oracle.all_acked();
     read_all(world, &reader, &acked, None).await;
@@ -242,27 +284,39 @@ async fn judge(world: &Arc<World>, chaos: &mut Chaos) {
 
 /// Lets repair go on until every owner has everything that was acknowledged; reports what is missing then.
 async fn repaired(world: &World, acked: &[ChunkId]) {
-    let mut lacking = Vec::new();
+    let (layout, mut lacking, since_ms) = (world.layout(), Vec::new(), world.now_ms());
     for round in 0..REPAIR_ROUNDS {
         lacking.clear();
+        let mut all_looked = true;
         for index in 0..world.n_nodes() {
             let node = world.node(index);
             let Some(core) = node.node() else { continue };
-            let owned = acked.iter().filter(|id| world.layout.owns(node.id, PartitionId::of_chunk(**id)));
+            all_looked &= has_looked(core, since_ms);
+            let owned = acked.iter().filter(|id| layout.owns(node.id, PartitionId::of_chunk(**id)));
             let lacks = |id: &&ChunkId| {
                 let found = core.store().protected_epoch(&RecordKey { tenant: TENANT, id: **id });
                 !matches!(found, Ok(Some(_)))
             };
             lacking.extend(owned.filter(lacks).map(|id| Violation::NotRepaired { id: *id, node: node.id }));
         }
-        world.log.add(format_args!("{} copies are missing in round {round} of repair", lacking.len()));
         // At least once over everything: what has rotted is found by reading it.
-        if lacking.is_empty() && round > 1 {
+        if lacking.is_empty() && all_looked {
+            world.log.add(format_args!("no copy is missing in round {round} of repair"));
             return;
         }
         sleep(REPAIR_ROUND).await;
     }
+    world.log.add(format_args!("{} copies are missing after repair", lacking.len()));
     lacking.into_iter().for_each(|one| world.oracle.violated(one));
+}
+
+/// Whether a node that keeps data has read and compared all of it since.
+fn has_looked(node: &Node, since_ms: Millis) -> bool {
+    node.status().is_ok_and(|status| {
+        let repair = status.repair;
+        repair.partitions_owned == 0
+            || repair.last_comparison_ms >= since_ms && repair.last_scrub_ms >= since_ms
+    })
 }
 
 /// When nothing is wrong any more, a backup of every resource must succeed.
@@ -290,9 +344,9 @@ async fn one_more_backup(world: &Arc<World>) {
 
 /// Sessions of the last two epochs may still commit: what they were told is there must be protected.
 fn judge_promises(world: &World) {
-    let since = world.authority.epoch().0.saturating_sub(1);
+    let (since, layout) = (world.authority.epoch().0.saturating_sub(1), world.layout());
     let rotten = world.rotten_site.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    for (id, epoch) in world.oracle.promised_since(since) {
+    for (id, epoch) in world.oracle.promised_since(since, layout.moved_in) {
         let mut sites: BTreeMap<SiteName, ()> = BTreeMap::new();
         for index in 0..world.n_nodes() {
             let node = world.node(index);
@@ -304,7 +358,7 @@ fn judge_promises(world: &World) {
             }
         }
         let n_sites = sites.len();
-        if n_sites < usize::from(world.layout.replication.ack_sites) {
+        if n_sites < usize::from(layout.replication.ack_sites) {
             world.oracle.violated(Violation::PromiseBroken { id, epoch, n_sites });
         }
     }
@@ -312,7 +366,7 @@ fn judge_promises(world: &World) {
 
 async fn judge_pins(world: &World, client: &StorageClient, resource: ResourceId) {
     let token = world.authority.token(resource, Fence::default(), &[Verb::Read]);
-    let view = client.read_pins(world.layout.clone(), token, TENANT, resource, WORKLOAD, 0).await;
+    let view = client.read_pins(world.layout(), token, TENANT, resource, WORKLOAD, 0).await;
     match view {
         Ok(view) if view.majority_answered => {
             let pins: Vec<_> = view.pins.into_iter().map(|(pin, _)| pin).collect();

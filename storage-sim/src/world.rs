@@ -1,17 +1,16 @@
 //! Everything of one run: machines, network, authority, and what is known of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use holdfast_model::{
-    Fence, Layout, LayoutNode, LayoutVersion, PartitionId, PoolId, Replication, ResourceId, Role, SiteName,
-    Verb,
+    Clock as _, Fence, Layout, LayoutNode, Millis, NodeId, PartitionId, ResourceId, Role, SiteName, Verb,
 };
 use holdfast_proto::signed::Signer;
 use holdfast_record::Pin;
@@ -22,22 +21,25 @@ use tokio::time::Instant;
 
 use crate::{
     Planted, SimRandom,
-    authority::{Authority, POOL},
+    authority::Authority,
     clock::SimClock,
     content::TENANT,
     disk::Stop,
     event_log::{EventLog, Trace},
-    net::{Net, Place, address_of},
+    net::{Net, Place},
     node::{Repair, SimNode, Surroundings},
     oracle::{Oracle, Seen, Violation},
+    shape::{self, Shape, WITNESS_SITE},
 };
 
 /// The coordinator's machine.
-const COORDINATOR: Place = Place(500);
+pub const COORDINATOR: Place = Place(500);
 /// The machine that judges at the end.
 const JUDGE: Place = Place(501);
 /// Of a thousand worlds, so many have nodes that repair.
 const REPAIR_WORLDS: u64 = 150;
+/// Of a thousand worlds, so many have an operator who changes owners; their nodes repair.
+const MOVING_WORLDS: u64 = 80;
 /// The first of the writers' machines: each attempt is a process of its own.
 const FIRST_WRITER: u32 = 1_000;
 /// PKCS#8 around a raw Ed25519 private key.
@@ -58,16 +60,18 @@ pub struct World {
     pub net: Net,
     /// The coordinator.
     pub authority: Arc<Authority>,
-    /// Who owns what.
-    pub layout: Arc<Layout>,
     /// What is backed up.
     pub resources: Vec<ResourceId>,
     /// The defect that was planted, if any.
     pub planted: Option<Planted>,
     /// Whether its nodes repair.
     pub repair: Repair,
+    /// Whether an operator changes who owns what.
+    pub is_moving: bool,
     /// The only site in which records rot, once one did.
     pub rotten_site: Mutex<Option<SiteName>>,
+    lost_site: Mutex<Option<SiteName>>,
+    off: Mutex<BTreeSet<NodeId>>,
     /// The next chunk that nobody has yet.
     pub next_chunk: AtomicU64,
     nodes: Vec<Mutex<SimNode>>,
@@ -100,24 +104,23 @@ impl World {
         let random = SimRandom::new(seed, "shape");
         let net = Net::new(SimRandom::new(seed, "net"));
         let signer = signer(&random);
-        let layout = layout(&random);
-        let repair = if random.per_mille(REPAIR_WORLDS) { Repair::On } else { Repair::Off };
+        let (shape, layout) = shape::draw(&random);
+        let is_moving = SimRandom::new(seed, "operator world").per_mille(MOVING_WORLDS);
+        let repairs = random.per_mille(REPAIR_WORLDS) || is_moving;
+        let repair = if repairs { Repair::On } else { Repair::Off };
         let verifier = signer.verifier();
-        let around = Surroundings { net: net.clone(), verifier, planted, repair, seed, start };
-        let nodes: Vec<Mutex<SimNode>> = layout
-            .nodes
-            .iter()
-            .map(|node| Mutex::new(SimNode::new(node.id.0, &node.site.0, around.clone())))
-            .collect();
+        let around = Surroundings { net: net.clone(), verifier, planted, repair, is_moving, seed, start };
+        let machine = |(site, id): (&&str, u64)| Mutex::new(SimNode::new(id, site, around.clone()));
+        let nodes: Vec<Mutex<SimNode>> = machines(shape, is_moving).zip(1..).map(machine).collect();
         let clock = Arc::new(SimClock::new(start));
         let client = client(&net, COORDINATOR, Role::Coordinator, clock.clone(), seed);
         let facts = (log.clone(), oracle.clone());
-        let decisions = SimRandom::new(seed, "authority");
+        let decisions = (SimRandom::new(seed, "authority"), planted);
         let authority = Authority::new(signer, client, clock, layout.clone(), facts, decisions);
         let resources =
             (0..random.between(2, 4)).map(|n| ResourceId([u8::try_from(n).expect("few") + 1; 16]));
         log.add(format_args!(
-            "seed {seed}: nodes {:?}, {} copies, repair {repair:?}, planted {planted:?}",
+            "seed {seed}: nodes {:?}, {} copies, moving {is_moving}, repair {repair:?}, planted {planted:?}",
             layout.nodes.iter().map(|node| format!("{} in {}", node.id, node.site)).collect::<Vec<_>>(),
             layout.replication.copies
         ));
@@ -128,11 +131,13 @@ impl World {
             oracle,
             net,
             authority: Arc::new(authority),
-            layout: layout.clone(),
             resources: resources.collect(),
             planted,
             repair,
+            is_moving,
             rotten_site: Mutex::default(),
+            lost_site: Mutex::default(),
+            off: Mutex::default(),
             next_chunk: AtomicU64::new(0),
             nodes,
             next_writer: AtomicU32::new(FIRST_WRITER),
@@ -149,9 +154,46 @@ impl World {
         self.nodes[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Who owns what.
+    pub fn layout(&self) -> Arc<Layout> {
+        self.authority.layout()
+    }
+
+    /// The machine that may become a witness.
+    pub fn witness(&self) -> Option<LayoutNode> {
+        (0..self.n_nodes())
+            .map(|index| self.node(index))
+            .find(|node| node.site.0 == WITNESS_SITE)
+            .map(|node| shape::node(node.id, &node.site))
+    }
+
+    /// The only site in which anything may still go bad for good, once something did.
+    pub fn bad_site(&self) -> Option<SiteName> {
+        let site = |of: &Mutex<Option<SiteName>>| of.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        site(&self.rotten_site).or_else(|| site(&self.lost_site))
+    }
+
+    fn off(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a machine stays off.
+    pub fn is_off(&self, node: NodeId) -> bool {
+        self.off().contains(&node)
+    }
+
+    /// Whether a machine stays off from now on.
+    pub fn set_off(&self, node: NodeId, off: bool) {
+        if off {
+            self.off().insert(node);
+        } else {
+            self.off().remove(&node);
+        }
+    }
+
     /// The sites, in order.
     pub fn sites(&self) -> Vec<SiteName> {
-        let mut sites: Vec<SiteName> = self.layout.nodes.iter().map(|node| node.site.clone()).collect();
+        let mut sites: Vec<SiteName> = self.layout().nodes.iter().map(|node| node.site.clone()).collect();
         sites.sort();
         sites.dedup();
         sites
@@ -207,6 +249,15 @@ impl World {
         node.stop(how);
     }
 
+    /// Everything on the disk of a stopped node is gone.
+    pub fn wipe_node(&self, index: usize) {
+        let node = self.node(index);
+        node.disk.wipe();
+        self.oracle.forget(node.id);
+        *self.lost_site.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.site.clone());
+        self.log.add(format_args!("{} loses its disk", node.id));
+    }
+
     /// Compares what a running node holds with what it held.
     pub fn look_at(&self, index: usize) {
         let (id, running) = {
@@ -222,8 +273,8 @@ impl World {
     }
 
     fn seen(&self, node: &Node, resource: ResourceId) -> Option<Seen> {
-        let owns = self.layout.owns(node.id(), PartitionId::of_pins(TENANT, resource));
-        node.layout().filter(|_| owns)?;
+        let partition = PartitionId::of_pins(TENANT, resource);
+        node.layout().filter(|layout| layout.owns_pins(node.id(), partition))?;
         let claims = self.authority.claims(resource, Fence::default(), &[Verb::Read]);
         let token = self.authority.token(resource, Fence::default(), &[Verb::Read]);
         // A disk that has just stopped cannot be read: then there is nothing to compare.
@@ -236,6 +287,11 @@ impl World {
             }
         }
         Some(Seen { fence: read.highest_fence, pins })
+    }
+
+    /// What a right clock shows.
+    pub fn now_ms(&self) -> Millis {
+        SimClock::new(self.start).now_ms()
     }
 
     /// How long the world has lived.
@@ -256,32 +312,7 @@ fn signer(random: &SimRandom) -> Signer {
     Signer::from_pkcs8(&key).expect("32 bytes are an Ed25519 private key")
 }
 
-/// (sites of the nodes, copies, sites that must acknowledge)
-type Shape = (&'static [&'static str], u8, u8);
-const SHAPES: [Shape; 5] = [
-    (&["a", "a", "b"], 2, 2),
-    (&["a", "b", "c"], 3, 2),
-    (&["a", "a", "b", "b"], 2, 2),
-    (&["a", "a", "b", "b", "c"], 3, 2),
-    (&["a", "a", "b", "c"], 2, 2),
-];
-
-/// A shape's layout is always the same, and takes long to compute.
-static LAYOUTS: [OnceLock<Arc<Layout>>; SHAPES.len()] = [const { OnceLock::new() }; SHAPES.len()];
-
-fn layout(random: &SimRandom) -> Arc<Layout> {
-    let shape = usize::try_from(random.below(SHAPES.len() as u64)).expect("a few shapes");
-    LAYOUTS[shape].get_or_init(|| Arc::new(compute(SHAPES[shape]))).clone()
-}
-
-fn compute((sites, copies, ack_sites): Shape) -> Layout {
-    let nodes = sites.iter().zip(1_u64..).map(|(site, id)| LayoutNode {
-        id: holdfast_model::NodeId(id),
-        site: SiteName((*site).to_owned()),
-        address: address_of(Place(u32::try_from(id).expect("a few nodes"))),
-        capacity_bytes: 1 << 30,
-    });
-    let replication = Replication { copies, ack_sites };
-    Layout::compute(LayoutVersion(1), PoolId(POOL.to_owned()), replication, nodes.collect())
-        .expect("every shape has a layout")
+/// The sites of all machines.
+fn machines(shape: &'static Shape, is_moving: bool) -> impl Iterator<Item = &'static &'static str> {
+    shape.sites.iter().chain(shape.spares.iter().filter(move |_| is_moving))
 }

@@ -73,8 +73,8 @@ impl Attempt {
             workload: WORKLOAD,
             base_pin: self.lease.base,
         };
-        let layout = self.world.layout.clone();
-        let session = self.client.open_session(layout, self.lease.token.clone(), params).await?;
+        let session =
+            self.client.open_session(self.lease.layout.clone(), self.lease.token.clone(), params).await?;
         let mut chunks = Vec::new();
         let n_batches = self.random.between(1, 4);
         for n in 0..n_batches {
@@ -135,10 +135,10 @@ impl Attempt {
     }
 
     async fn store_once(&self, session: &StorageSession, records: &[SealedRecord]) -> Result<(), StoreError> {
-        let (oracle, epoch) = (&self.world.oracle, self.lease.epoch.0);
+        let (oracle, terms) = (&self.world.oracle, (self.lease.epoch.0, self.lease.layout.version));
         let ids: Vec<ChunkId> = records.iter().map(|record| record.header.id).collect();
         let there = session.have(&ids).await?;
-        oracle.acked(ids.iter().zip(&there).filter(|(_, there)| **there).map(|(id, _)| *id), epoch);
+        oracle.acked(ids.iter().zip(&there).filter(|(_, there)| **there).map(|(id, _)| *id), terms);
         let missing: Vec<SealedRecord> = records
             .iter()
             .zip(&there)
@@ -147,7 +147,7 @@ impl Attempt {
             .collect();
         let missing_ids: Vec<ChunkId> = missing.iter().map(|record| record.header.id).collect();
         session.put(missing).await?;
-        oracle.acked(missing_ids, epoch);
+        oracle.acked(missing_ids, terms);
         Ok(())
     }
 
@@ -168,7 +168,7 @@ impl Attempt {
 
     /// Reads something that is acknowledged.
     async fn read_back(&self, session: &StorageSession) {
-        let acked = self.world.oracle.all_acked();
+        let acked = self.world.oracle.acked_by(self.lease.layout.version);
         let mut ids: Vec<ChunkId> = (0..5).filter_map(|_| self.random.pick(&acked).copied()).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -205,7 +205,8 @@ impl Attempt {
         if let Pause::BeforeCommit(time) = self.pause {
             self.stand_still(time).await;
         }
-        let (layout, token) = (self.world.layout.clone(), self.lease.token.clone());
+        let (layout, token) = (self.lease.layout.clone(), self.lease.token.clone());
+        let version = layout.version;
         // A session that knows that it is lost would not send it; a process that has just woken up may.
         let outcome = match self.pause {
             Pause::Never => session.commit_pin(&ticket, &bytes).await,
@@ -213,7 +214,9 @@ impl Attempt {
         };
         match &outcome {
             Ok(CommitOutcome::Committed { .. }) => authority.record_commit(&pin),
-            Ok(CommitOutcome::Fenced { .. } | CommitOutcome::Conflict) => self.world.oracle.void(&pin),
+            Ok(CommitOutcome::Fenced { .. } | CommitOutcome::Conflict) => {
+                self.world.oracle.void(&pin, version)
+            }
             Err(_) => {}
         }
         Ok(outcome)

@@ -73,10 +73,16 @@ fn what_a_seed_once_found_stays_mended() {
 
 #[test]
 fn a_seed_is_the_same_run_every_time() {
-    for seed in [3, 17, 40, 71] {
+    for seed in [3, 17, 29, 40, 58, 71] {
         let (one, other) = (run(seed, Options::default()), run(seed, Options::default()));
         assert!(one.n_events > 50, "seed {seed} does nothing");
         assert_eq!((one.n_events, one.hash), (other.n_events, other.hash), "seed {seed}");
     }
     assert_ne!(run(1, Options::default()).hash, run(2, Options::default()).hash);
+}
+
+#[test]
+fn owners_change_while_everything_goes_on() {
+    let n_moves: usize = [29, 58, 91].iter().map(|seed| run(*seed, Options::default()).n_moves).sum();
+    assert!(n_moves > 2, "{n_moves} moves of owners came to their end");
 }

@@ -33,11 +33,11 @@ pub enum LayoutFault {
     /// Two copies where one fire takes both.
     #[error("partition {} has two copies in one site", .0.0)]
     SameSite(PartitionId),
-    /// A node that is drained still owns something.
-    #[error("node {0} has no capacity and still owns partitions")]
+    /// A node that is drained, a witness, or without capacity owns something.
+    #[error("{0} is not to keep data and still owns partitions")]
     Drained(NodeId),
     /// A node gets more than it can hold.
-    #[error("node {node} would hold {bytes} bytes, its capacity is {capacity}: add nodes or capacity")]
+    #[error("{node} would hold {bytes} bytes, its capacity is {capacity}: add nodes or capacity")]
     Overfull {
         /// Which.
         node: NodeId,
@@ -67,7 +67,7 @@ pub fn check_layout(
         for owner in owners {
             let index = usize::from(*owner);
             let node = layout.nodes.get(index).ok_or(LayoutFault::UnknownOwner(partition))?;
-            if node.capacity_bytes == 0 {
+            if node.share_bytes() == 0 {
                 return Err(LayoutFault::Drained(node.id));
             }
             if !sites.insert(&node.site) {

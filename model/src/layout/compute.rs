@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Layout, LayoutError, LayoutNode, PARTITION_COUNT, PartitionId, Replication, flow::Network, rendezvous,
+    Layout, LayoutError, LayoutNode, NodeDuty, PARTITION_COUNT, PartitionId, Replication, flow::Network,
+    rendezvous,
 };
 use crate::{LayoutVersion, NodeId, PoolId, SiteName};
 
@@ -34,13 +35,12 @@ impl Layout {
             })
             .collect();
         let owners = assign(&pool, replication, &nodes, &wanted)?;
-        Ok(Self { version, pool, replication, nodes, owners })
+        Ok(Self::at_rest((version, pool, replication), nodes, owners))
     }
 
-    /// The layout after this one, for other nodes, capacities or copies: as few partitions move as the new quotas allow.
-    ///
-    /// A node with a capacity of 0 owns nothing: that is how one is drained.
-    pub fn recompute(
+    /// Owners for other nodes, capacities or copies: as few partitions move as the new quotas allow. It says nothing of who
+    /// owned them before: [`Layout::changed`] does.
+    pub(super) fn recompute(
         &self,
         version: LayoutVersion,
         replication: Replication,
@@ -52,7 +52,16 @@ impl Layout {
             .map(|p| self.owners_of(PartitionId(p)).map(|owner| owner.id).collect())
             .collect();
         let owners = assign(&self.pool, replication, &nodes, &wanted)?;
-        Ok(Self { version, pool: self.pool.clone(), replication, nodes, owners })
+        Ok(Self::at_rest((version, self.pool.clone(), replication), nodes, owners))
+    }
+
+    fn at_rest(
+        (version, pool, replication): (LayoutVersion, PoolId, Replication),
+        nodes: Vec<LayoutNode>,
+        owners: Vec<Vec<u16>>,
+    ) -> Self {
+        let (moved_in, previous, handover) = Default::default();
+        Self { version, pool, replication, nodes, owners, moved_in, previous, handover }
     }
 }
 
@@ -69,17 +78,18 @@ fn check_input(pool: &PoolId, replication: Replication, nodes: &[LayoutNode]) ->
     if ack_sites == 0 || ack_sites > copies {
         return Err(LayoutError::AckSites { ack_sites, copies });
     }
-    let sites = by_site(nodes).len();
-    if sites < usize::from(copies) {
-        return Err(LayoutError::TooFewSites { pool: pool.clone(), copies, sites });
+    let sites = by_site(nodes);
+    if sites.len() < usize::from(copies) {
+        return Err(LayoutError::TooFewSites { pool: pool.clone(), copies, sites: sites.len() });
     }
-    Ok(())
+    let is_useless = |node: &&LayoutNode| node.duty == NodeDuty::Witness && sites.contains_key(&node.site);
+    nodes.iter().find(is_useless).map_or(Ok(()), |node| Err(LayoutError::WitnessAmongData(node.id)))
 }
 
 /// The nodes that may own something, by site.
 fn by_site(nodes: &[LayoutNode]) -> BTreeMap<&SiteName, Vec<usize>> {
     let mut sites: BTreeMap<&SiteName, Vec<usize>> = BTreeMap::new();
-    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.capacity_bytes > 0) {
+    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.share_bytes() > 0) {
         sites.entry(&node.site).or_default().push(index);
     }
     sites
@@ -89,7 +99,7 @@ fn by_site(nodes: &[LayoutNode]) -> BTreeMap<&SiteName, Vec<usize>> {
 /// more in every site that could take more than one copy of everything, so that its nodes share evenly.
 fn quotas(copies: u8, nodes: &[LayoutNode], sites: &BTreeMap<&SiteName, Vec<usize>>) -> Vec<u64> {
     let quota = |index: usize, size: u128| {
-        let fits = u128::from(nodes[index].capacity_bytes) * SCALE / size;
+        let fits = u128::from(nodes[index].share_bytes()) * SCALE / size;
         u64::try_from(fits).unwrap_or(PARTITIONS).min(PARTITIONS)
     };
     let of_site = |members: &[usize], size| members.iter().map(|index| quota(*index, size)).sum::<u64>();

@@ -7,16 +7,18 @@
 mod check;
 mod compute;
 mod flow;
+mod moving;
 mod plan;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 pub use check::{LayoutFault, check_layout};
+pub use moving::LayoutChange;
 pub use plan::{LayoutPlan, NodeMove};
 
-use crate::{ChunkId, LayoutVersion, NodeId, PoolId, ResourceId, SiteName, TenantId};
+use crate::{ChunkId, DataFolderId, LayoutVersion, NodeId, PoolId, ResourceId, SiteName, TenantId};
 
 /// How many partitions a pool has: 12 bits of id.
 pub const PARTITION_COUNT: u16 = 4096;
@@ -45,6 +47,19 @@ impl PartitionId {
     }
 }
 
+/// What a node is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeDuty {
+    /// It owns partitions by its capacity.
+    #[default]
+    Data,
+    /// It keeps pins where the owners of the data are even in number, and no data.
+    Witness,
+    /// It is to own nothing, and gives away what it has.
+    Drained,
+}
+
 /// A storage node as the layout knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayoutNode {
@@ -56,6 +71,36 @@ pub struct LayoutNode {
     pub address: String,
     /// Its share of the partitions is proportional to this.
     pub capacity_bytes: u64,
+    /// What it is there for.
+    #[serde(default)]
+    pub duty: NodeDuty,
+    /// Where its state is; none until it was first seen. A node that comes with another folder has lost what it had.
+    #[serde(default)]
+    pub folder: Option<DataFolderId>,
+}
+
+impl LayoutNode {
+    /// A node that keeps data and was not seen yet.
+    pub fn new(id: NodeId, site: SiteName, address: String, capacity_bytes: u64) -> Self {
+        Self { id, site, address, capacity_bytes, duty: NodeDuty::Data, folder: None }
+    }
+
+    /// What its share of the partitions is proportional to: nothing unless it keeps data.
+    pub fn share_bytes(&self) -> u64 {
+        if self.duty == NodeDuty::Data { self.capacity_bytes } else { 0 }
+    }
+}
+
+/// Which pins new owners take over from the previous ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinHandover {
+    /// Those that a majority of the previous owners has: that is what committed means.
+    #[default]
+    Committed,
+    /// Every pin that any previous owner has. Some owners are lost for good, so a pin on a minority of the others may have been
+    /// committed; keeping one that was not costs space and nothing else.
+    AnyCopy,
 }
 
 /// How many copies a pool keeps, and where.
@@ -86,13 +131,23 @@ pub struct Layout {
     pub nodes: Vec<LayoutNode>,
     /// Per partition the indexes into `nodes` of its owners, the first owner first.
     pub owners: Vec<Vec<u16>>,
+    /// The version in which owners last changed: nodes refuse writes of whoever works by an older one.
+    #[serde(default)]
+    pub moved_in: LayoutVersion,
+    /// The partitions that are moving, each with its pin owners before: indexes into `nodes`. They keep their data, and new
+    /// owners fetch it from them, until every new owner has everything.
+    #[serde(default)]
+    pub previous: BTreeMap<PartitionId, Vec<u16>>,
+    /// Which pins the new owners take over.
+    #[serde(default)]
+    pub handover: PinHandover,
 }
 
 /// The nodes cannot hold what is asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Copies go to different sites.
-    #[error("{copies} copies need {copies} sites, the pool '{pool}' has {sites}")]
+    #[error("{copies} copies need {copies} sites with capacity, the pool '{pool}' has {sites}")]
     TooFewSites {
         /// The pool.
         pool: PoolId,
@@ -102,7 +157,7 @@ pub enum LayoutError {
         sites: usize,
     },
     /// A node is listed twice.
-    #[error("node {0} is listed twice")]
+    #[error("{0} is listed twice: give each node an id of its own")]
     DuplicateNode(NodeId),
     /// More acknowledged sites than copies, or none.
     #[error("ack-sites is {ack_sites}: it must be at least 1 and at most copies, which is {copies}")]
@@ -112,18 +167,63 @@ pub enum LayoutError {
         /// Copies kept.
         copies: u8,
     },
+    /// Before the last move has ended.
+    #[error(
+        "{partitions} partitions are still moving: wait until the new owners have everything, or name the nodes that are lost"
+    )]
+    Moving {
+        /// How many.
+        partitions: usize,
+    },
+    /// Declaring these nodes lost would give data up.
+    #[error(
+        "{partitions} partitions have no other owner than the nodes named as lost: bring one of them back"
+    )]
+    NothingLeft {
+        /// How many.
+        partitions: usize,
+    },
+    /// A witness in a site that keeps data is of no use.
+    #[error("{0} is a witness in a site that keeps data: give it a site of its own")]
+    WitnessAmongData(NodeId),
 }
 
 impl Layout {
     /// The owners of a partition, the first owner first.
     pub fn owners_of(&self, partition: PartitionId) -> impl Iterator<Item = &LayoutNode> {
-        let indexes = self.owners.get(usize::from(partition.0)).map_or(&[][..], Vec::as_slice);
+        self.at(self.owners.get(usize::from(partition.0)).map_or(&[][..], Vec::as_slice))
+    }
+
+    /// Every node that may have the data of a partition: its owners, then those it is moving away from.
+    pub fn holders_of(&self, partition: PartitionId) -> impl Iterator<Item = &LayoutNode> {
+        let leaving = self.previous_of(partition).filter(move |node| !self.owns(node.id, partition));
+        self.owners_of(partition).chain(leaving.filter(|node| node.duty != NodeDuty::Witness))
+    }
+
+    /// The nodes that keep the pins of a partition: its owners, and a witness where they are even in number.
+    pub fn pin_owners_of(&self, partition: PartitionId) -> impl Iterator<Item = &LayoutNode> {
+        let wanted = usize::from(self.owners_of(partition).count().is_multiple_of(2));
+        let witnesses = self.nodes.iter().filter(|node| node.duty == NodeDuty::Witness);
+        self.owners_of(partition).chain(witnesses.take(wanted))
+    }
+
+    /// The pin owners a partition is moving away from; nobody when it is not moving.
+    pub fn previous_of(&self, partition: PartitionId) -> impl Iterator<Item = &LayoutNode> {
+        self.at(self.previous.get(&partition).map_or(&[][..], Vec::as_slice))
+    }
+
+    /// How many pin owners make a majority of a partition.
+    pub fn pin_majority_of(&self, partition: PartitionId) -> usize {
+        self.pin_owners_of(partition).count() / 2 + 1
+    }
+
+    fn at<'a>(&'a self, indexes: &'a [u16]) -> impl Iterator<Item = &'a LayoutNode> {
         indexes.iter().filter_map(|index| self.nodes.get(usize::from(*index)))
     }
 
-    /// How many owners make a majority of a partition.
-    pub fn majority_of(&self, partition: PartitionId) -> usize {
-        self.owners_of(partition).count() / 2 + 1
+    /// Whether partitions are moving.
+    pub fn is_moving(&self) -> bool {
+        !self.previous.is_empty()
     }
 
     /// Looks a node up.
@@ -134,6 +234,11 @@ impl Layout {
     /// Whether a node owns a partition.
     pub fn owns(&self, node: NodeId, partition: PartitionId) -> bool {
         self.owners_of(partition).any(|owner| owner.id == node)
+    }
+
+    /// Whether a node keeps the pins of a partition.
+    pub fn owns_pins(&self, node: NodeId, partition: PartitionId) -> bool {
+        self.pin_owners_of(partition).any(|owner| owner.id == node)
     }
 }
 
@@ -160,7 +265,7 @@ fn weight(partition: PartitionId, node: &LayoutNode) -> f64 {
     let mut bytes = [0; 8];
     hasher.finalize_xof().fill(&mut bytes);
     let uniform = ((u64::from_le_bytes(bytes) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -(node.capacity_bytes.max(1) as f64) / uniform.ln()
+    -(node.share_bytes().max(1) as f64) / uniform.ln()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::*;
 const GIB: u64 = 1 << 30;
 
 fn node(id: u64, site: &str, capacity_bytes: u64) -> LayoutNode {
-    LayoutNode { id: NodeId(id), site: site.into(), address: format!("127.0.0.1:{id}"), capacity_bytes }
+    LayoutNode::new(NodeId(id), site.into(), format!("127.0.0.1:{id}"), capacity_bytes)
 }
 
 fn first(copies: u8, nodes: Vec<LayoutNode>) -> Layout {
@@ -179,4 +179,113 @@ fn the_checker_finds_each_fault() {
     assert_eq!(fault(|l| l.nodes[2].capacity_bytes = 0, 0), LayoutFault::Drained(NodeId(3)));
     let overfull = fault(|_| (), GIB / 1024);
     assert_eq!(overfull, LayoutFault::Overfull { node: NodeId(1), bytes: 2 * GIB, capacity: GIB });
+}
+
+fn change(before: &Layout, nodes: Vec<LayoutNode>, lost: &[u64]) -> Result<Layout, LayoutError> {
+    let lost = lost.iter().map(|id| NodeId(*id)).collect();
+    let change = LayoutChange { nodes, replication: before.replication, lost };
+    before.changed(LayoutVersion(before.version.0 + 1), change)
+}
+
+fn drained(node: LayoutNode) -> LayoutNode {
+    LayoutNode { duty: NodeDuty::Drained, ..node }
+}
+
+fn ids<'a>(nodes: impl Iterator<Item = &'a LayoutNode>) -> Vec<u64> {
+    nodes.map(|node| node.id.0).collect()
+}
+
+#[test]
+fn what_moves_keeps_its_previous_owners_until_the_move_has_ended() {
+    let before = four_nodes();
+    let mut nodes = before.nodes.clone();
+    nodes[0] = drained(nodes[0].clone());
+    let moving = change(&before, nodes.clone(), &[]).unwrap();
+    check_layout(&moving, |_| 0).unwrap();
+    assert_eq!(
+        (moving.previous.len(), moving.moved_in, moving.handover),
+        (2048, moving.version, PinHandover::Committed)
+    );
+    for p in (0..PARTITION_COUNT).map(PartitionId) {
+        let was_there: Vec<u64> = ids(before.owners_of(p));
+        assert!(was_there.iter().all(|id| ids(moving.holders_of(p)).contains(id)), "{p:?}");
+        assert_eq!(moving.previous.contains_key(&p), was_there.contains(&1));
+    }
+    assert!(matches!(change(&moving, nodes, &[]), Err(LayoutError::Moving { partitions: 2048 })));
+
+    let settled = moving.settled(LayoutVersion(9), |id| id.0 != 1);
+    check_layout(&settled, |_| 0).unwrap();
+    assert!(!settled.is_moving() && settled.node(NodeId(1)).is_none());
+    for p in (0..PARTITION_COUNT).map(PartitionId) {
+        assert_eq!(ids(settled.owners_of(p)), ids(moving.owners_of(p)));
+    }
+}
+
+#[test]
+fn a_node_that_is_no_longer_listed_stays_until_the_move_has_ended() {
+    let before = four_nodes();
+    let moving = change(&before, before.nodes[..3].to_vec(), &[]).unwrap();
+    assert_eq!(moving.node(NodeId(4)).unwrap().duty, NodeDuty::Drained);
+    assert_eq!(shares(&moving).get(&4), None);
+}
+
+#[test]
+fn a_lost_node_is_waited_for_by_nobody() {
+    let before = four_nodes();
+    let replaced = change(&before, before.nodes.clone(), &[1]).unwrap();
+    assert_eq!((replaced.previous.len(), replaced.handover), (2048, PinHandover::AnyCopy));
+    for (p, sources) in &replaced.previous {
+        assert_eq!(ids(replaced.owners_of(*p)).len(), 2);
+        assert!(sources.iter().all(|index| replaced.nodes[usize::from(*index)].id != NodeId(1)));
+    }
+    // Another one is lost while the first is being replaced: what only they had is not given up.
+    assert!(matches!(
+        change(&replaced, before.nodes.clone(), &[3, 4]),
+        Err(LayoutError::NothingLeft { partitions: 2048 })
+    ));
+    let twice = change(&replaced, before.nodes.clone(), &[2]).unwrap();
+    assert_eq!((twice.previous.len(), twice.handover), (4096, PinHandover::AnyCopy));
+}
+
+#[test]
+fn a_witness_makes_an_even_number_of_pin_owners_odd_and_owns_no_data() {
+    let mut nodes = four_nodes().nodes;
+    nodes.push(LayoutNode { duty: NodeDuty::Witness, ..node(5, "c", 0) });
+    let layout = first(2, nodes.clone());
+    let p = PartitionId(7);
+    assert_eq!(
+        (layout.owners_of(p).count(), layout.pin_owners_of(p).count(), layout.pin_majority_of(p)),
+        (2, 3, 2)
+    );
+    assert!(layout.owns_pins(NodeId(5), p) && !layout.owns(NodeId(5), p));
+    assert!(!ids(layout.holders_of(p)).contains(&5));
+
+    // A witness that is added takes over the pins of everything, and no data moves.
+    let moving = change(&four_nodes(), nodes.clone(), &[]).unwrap();
+    assert_eq!(moving.previous.len(), 4096);
+    assert!(LayoutPlan::between(&four_nodes(), &moving, |_| 1).is_empty());
+
+    nodes[4].site = "a".into();
+    let replication = Replication { copies: 2, ack_sites: 2 };
+    let refused = Layout::compute(LayoutVersion(1), "p".into(), replication, nodes).unwrap_err();
+    assert_eq!(refused, LayoutError::WitnessAmongData(NodeId(5)));
+}
+
+#[test]
+fn nothing_moves_when_only_an_address_changes() {
+    let before = four_nodes();
+    let mut nodes = before.nodes.clone();
+    nodes[2].address = "elsewhere:1".to_owned();
+    let after = change(&before, nodes, &[]).unwrap();
+    assert!(!after.is_moving());
+    assert_eq!(after.moved_in, before.moved_in);
+}
+
+#[test]
+fn a_layout_of_an_earlier_release_can_be_read() {
+    let mut value = serde_json::to_value(four_nodes()).unwrap();
+    for field in ["moved_in", "previous", "handover"] {
+        assert!(value.as_object_mut().unwrap().remove(field).is_some());
+    }
+    assert_eq!(serde_json::from_value::<Layout>(value).unwrap(), four_nodes());
 }

@@ -121,12 +121,7 @@ pub async fn cluster(sites: &[&str], copies: u8, ack_sites: u8) -> Cluster {
                 .await
                 .unwrap();
         let link = Link::to(address).await;
-        in_layout.push(LayoutNode {
-            id: NodeId(id),
-            site: (*site).into(),
-            address: link.address.clone(),
-            capacity_bytes: 1 << 30,
-        });
+        in_layout.push(LayoutNode::new(NodeId(id), (*site).into(), link.address.clone(), 1 << 30));
         nodes.push(fake);
         links.push(link);
     }

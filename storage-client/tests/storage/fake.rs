@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use holdfast_model::{ChunkId, Fence, Layout, NodeId, PartitionId};
 use holdfast_proto::{
-    signed::read_token,
+    signed::{read_layout_version, read_token},
     status::ErrorCode,
     storage::{self, storage_node_server::StorageNode, *},
 };
@@ -43,6 +43,10 @@ pub struct Faults {
     pub forgets_sessions: bool,
     /// Accepts no other token.
     pub only_token: Option<Bytes>,
+    /// Works by a layout whose owners changed in this version: refuses what is done by an older one.
+    pub moved_in: u64,
+    /// Has not taken over its pins yet.
+    pub not_ready: bool,
     /// Waits before it answers reads.
     pub slow: Duration,
 }
@@ -75,6 +79,8 @@ pub struct Fake {
     pub gets: AtomicUsize,
     /// Calls refused for their token.
     pub refused: AtomicUsize,
+    /// Layout versions of the calls that came.
+    pub versions: Mutex<BTreeSet<u64>>,
     pub outstanding: AtomicUsize,
     pub outstanding_bytes: AtomicUsize,
     pub outstanding_max: AtomicUsize,
@@ -94,6 +100,7 @@ impl Fake {
             put_streams: AtomicUsize::new(0),
             gets: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
+            versions: Mutex::default(),
             outstanding: AtomicUsize::new(0),
             outstanding_bytes: AtomicUsize::new(0),
             outstanding_max: AtomicUsize::new(0),
@@ -129,6 +136,26 @@ impl Fake {
                 self.refused.fetch_add(1, Ordering::SeqCst);
                 return Err(ErrorCode::SessionLost.status("the token has expired"));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses what is done by a layout that is over.
+    fn by_layout(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let (offered, moved_in) = (read_layout_version(metadata).0, self.faults().moved_in);
+        self.versions.lock().unwrap().insert(offered);
+        if offered < moved_in {
+            let reason = format!("it works by layout {offered}, the pool moved in layout {moved_in}");
+            return Err(ErrorCode::Unavailable.status(reason));
+        }
+        Ok(())
+    }
+
+    /// Refuses what is asked of the pins while they are not here.
+    fn pins_by_layout(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        self.by_layout(metadata)?;
+        if self.faults().not_ready {
+            return Err(ErrorCode::Unavailable.status("partition 1 is not taken over yet"));
         }
         Ok(())
     }
@@ -236,6 +263,7 @@ impl StorageNode for Service {
         request: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
         self.0.admit(Some(request.metadata()))?;
+        self.0.pins_by_layout(request.metadata())?;
         let mut state = self.0.state();
         state.opened += 1;
         state.sessions.insert(request.get_ref().session);
@@ -247,6 +275,7 @@ impl StorageNode for Service {
         request: Request<RenewSessionRequest>,
     ) -> Result<Response<RenewSessionResponse>, Status> {
         self.0.admit(Some(request.metadata()))?;
+        self.0.pins_by_layout(request.metadata())?;
         let forgets = self.0.faults().forgets_sessions;
         let mut state = self.0.state();
         if forgets || !state.sessions.contains(&request.get_ref().session) {
@@ -271,6 +300,7 @@ impl StorageNode for Service {
         request: Request<Streaming<HaveRequest>>,
     ) -> Result<Response<Self::HaveStream>, Status> {
         self.0.admit(Some(request.metadata()))?;
+        self.0.by_layout(request.metadata())?;
         let fake = self.0.clone();
         let answers = request.into_inner().map(move |request| {
             let ids: Vec<ChunkId> = request?.ids.iter().map(|id| ChunkId::from_slice(id).unwrap()).collect();
@@ -293,6 +323,7 @@ impl StorageNode for Service {
         request: Request<Streaming<PutRequest>>,
     ) -> Result<Response<Self::PutStream>, Status> {
         self.0.admit(Some(request.metadata()))?;
+        self.0.by_layout(request.metadata())?;
         if let Some(code) = self.0.faults().refuse_puts {
             return Err(code.status("switched off by the test"));
         }
@@ -352,6 +383,7 @@ impl StorageNode for Service {
 
     async fn put_pin(&self, request: Request<PutPinRequest>) -> Result<Response<PutPinResponse>, Status> {
         self.0.admit(Some(request.metadata()))?;
+        self.0.pins_by_layout(request.metadata())?;
         let bytes = request.into_inner().pin;
         let pin = Pin::decode(&bytes).unwrap();
         let mut state = self.0.state();
@@ -373,6 +405,7 @@ impl StorageNode for Service {
         request: Request<PutCheckpointRequest>,
     ) -> Result<Response<PutCheckpointResponse>, Status> {
         self.0.admit(Some(request.metadata()))?;
+        self.0.pins_by_layout(request.metadata())?;
         let request = request.into_inner();
         let fence: Fence = request.fence.unwrap().into();
         let mut state = self.0.state();
@@ -389,6 +422,7 @@ impl StorageNode for Service {
         request: Request<ReadPinsRequest>,
     ) -> Result<Response<ReadPinsResponse>, Status> {
         self.0.admit(Some(request.metadata()))?;
+        self.0.pins_by_layout(request.metadata())?;
         let state = self.0.state();
         Ok(Response::new(ReadPinsResponse {
             pins: state.pins.values().cloned().collect(),
@@ -402,6 +436,7 @@ impl StorageNode for Service {
         request: Request<RaiseFenceRequest>,
     ) -> Result<Response<RaiseFenceResponse>, Status> {
         self.0.admit(None)?;
+        self.0.pins_by_layout(request.metadata())?;
         let mut state = self.0.state();
         state.fence = state.fence.max(request.into_inner().fence.unwrap().into());
         let highest_sequence = state.pins.keys().last().copied().unwrap_or(0);

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod fake;
+mod moves;
 mod pins;
 mod reads;
 mod sessions;

@@ -121,7 +121,7 @@ async fn a_refused_opening_is_not_waited_for() {
     let opened = cluster.client().open_session(cluster.layout.clone(), token(1), params()).await;
     assert!(matches!(opened.err(), Some(StoreError::Refused { .. })));
     let partition = PartitionId::of_pins(TENANT, RESOURCE);
-    assert_eq!(cluster.layout.majority_of(partition), 2);
+    assert_eq!(cluster.layout.pin_majority_of(partition), 2);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     index::MemoryIndex,
     segment::SegmentIdentity,
+    space::StopPercents,
     testing::{FaultyDisk, Rig, SESSION, TENANT, caller, record},
 };
 
@@ -74,11 +75,12 @@ fn committer(rig: &Rig, index: Arc<TestIndex>) -> Committer {
         touches: TouchLog::new(disk.clone(), dir.clone(), &[]),
         index,
         reader: Arc::new(SegmentReader::new(disk.clone())),
-        space: Arc::new(Space::new(disk, dir, 1 << 30, 90)),
+        space: Arc::new(Space::new(disk, dir, 1 << 30, StopPercents { ingest: 90, repair: 85 })),
         setup,
         clock: rig.clock.clone(),
         executor: Executor::Threads,
         group_bytes: 1 << 20,
+        seal_after: None,
         group_time: Duration::from_millis(20),
         since_checkpoint: Unflushed::default(),
         index_failed: false,

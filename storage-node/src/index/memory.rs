@@ -45,6 +45,11 @@ impl ChunkIndex for MemoryIndex {
                 entry.touch_epoch = entry.touch_epoch.max(*epoch);
             }
         }
+        for (key, write_epoch, lock_floor_ms) in &batch.raises {
+            if let Some(entry) = tables.entries.get_mut(key) {
+                *entry = entry.raised(*write_epoch, *lock_floor_ms);
+            }
+        }
         for (key, location) in &batch.removals {
             if tables.entries.get(key).is_some_and(|entry| entry.location == *location) {
                 tables.entries.remove(key);

@@ -42,6 +42,8 @@ pub struct IndexBatch {
     pub inserts: Vec<(RecordKey, IndexEntry)>,
     /// Records that were touched in an epoch.
     pub touches: Vec<(RecordKey, u64)>,
+    /// Records whose write epoch and lock floor are at least these, if they are there.
+    pub raises: Vec<(RecordKey, u64, Millis)>,
     /// Records that turned out bad, if they still stand there.
     pub removals: Vec<(RecordKey, Location)>,
     /// By file: up to which offset everything is in the index.
@@ -88,6 +90,15 @@ impl IndexEntry {
             write_epoch: self.write_epoch.max(old.write_epoch),
             touch_epoch: self.touch_epoch.max(old.touch_epoch),
             lock_floor_ms: self.lock_floor_ms.max(old.lock_floor_ms),
+        }
+    }
+
+    /// The same, protected at least so.
+    fn raised(self, write_epoch: u64, lock_floor_ms: Millis) -> Self {
+        Self {
+            write_epoch: self.write_epoch.max(write_epoch),
+            lock_floor_ms: self.lock_floor_ms.max(lock_floor_ms),
+            ..self
         }
     }
 
@@ -170,6 +181,11 @@ mod tests {
         index.apply(&IndexBatch { inserts: vec![(key(1), entry(64, 2))], ..Default::default() }).unwrap();
         let moved = index.get_many(&[key(1)]).unwrap()[0].unwrap();
         assert_eq!((moved.location.offset, moved.write_epoch, moved.touch_epoch), (64, 5, 6));
+
+        let raises = vec![(key(1), 7, 90), (key(1), 6, 20), (key(8), 7, 90)];
+        index.apply(&IndexBatch { raises, ..Default::default() }).unwrap();
+        let moved = IndexEntry { write_epoch: 7, lock_floor_ms: 90, ..moved };
+        assert_eq!(index.get_many(&[key(1), key(8)]).unwrap(), vec![Some(moved), None]);
 
         index.apply(&IndexBatch { inserts: vec![(key(4), entry(80, 5))], ..Default::default() }).unwrap();
         let page = |from, to, n| -> Vec<_> {

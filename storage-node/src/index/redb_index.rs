@@ -17,10 +17,13 @@ use redb::{
 };
 
 use super::{ChunkIndex, ENTRY_BYTES, IndexBatch, IndexEntry, KEY_BYTES, decode_key, encode_key};
-use crate::{Error, disk::Disk, segment::is_full};
+use crate::{Error, database::guarded, disk::Disk, segment::is_full};
 
-const ENTRIES: TableDefinition<&[u8; KEY_BYTES], &[u8; ENTRY_BYTES]> = TableDefinition::new("entries-0");
-const PROGRESS: TableDefinition<&str, u64> = TableDefinition::new("progress-0");
+const ENTRIES: TableDefinition<&[u8; KEY_BYTES], &[u8; ENTRY_BYTES]> = TableDefinition::new("entries-1");
+const PROGRESS: TableDefinition<&str, u64> = TableDefinition::new("progress-1");
+/// A file of at most this size is checked as a whole when it is opened. A larger one would hold up the start for long; what is
+/// wrong in it the comparison with the other owners and the daily sample find.
+const CHECK_BYTES_MAX: u64 = 1 << 30;
 /// Pages kept in memory.
 const CACHE_BYTES: usize = 256 << 20;
 
@@ -59,7 +62,10 @@ impl RedbIndex {
     }
 
     fn try_open(disk: &dyn Disk, path: &Path) -> Result<Database, redb::Error> {
-        let database = disk.database(path, Database::builder().set_cache_size(CACHE_BYTES))?;
+        let len = if disk.exists(path)? { disk.open_read(path)?.size()? } else { 0 };
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(len <= CHECK_BYTES_MAX);
+        let database = disk.database(path, &builder)?;
         let read = database.begin_read()?;
         let is_new = read.open_table(ENTRIES).is_err() || read.open_table(PROGRESS).is_err();
         drop(read);
@@ -120,8 +126,11 @@ fn forget_distrusted(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
 /// Closing syncs too.
 impl Drop for RedbIndex {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.database.take().map(Database::close) {
-            self.distrust(&error);
+        let Some(database) = self.database.take() else { return };
+        match guarded(|| database.close()) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.distrust(&error),
+            None => self.distrust(&redb::Error::Corrupted("its pages cannot be read".to_owned())),
         }
     }
 }
@@ -147,6 +156,12 @@ fn apply(table: &mut Entries<'_>, batch: &IndexBatch) -> Result<(), redb::Storag
         if let Some(mut entry) = read(table, &key)?.filter(|entry| entry.touch_epoch < *epoch) {
             entry.touch_epoch = *epoch;
             table.insert(&key, &entry.encode())?;
+        }
+    }
+    for (key, write_epoch, lock_floor_ms) in &batch.raises {
+        let key = encode_key(key);
+        if let Some(entry) = read(table, &key)? {
+            table.insert(&key, &entry.raised(*write_epoch, *lock_floor_ms).encode())?;
         }
     }
     for (key, location) in &batch.removals {

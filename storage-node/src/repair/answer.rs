@@ -9,7 +9,7 @@ use holdfast_model::{PartitionId, RecordKey};
 use holdfast_record::SealedRecord;
 
 use super::{
-    Copy, Digest, KeyPage, Protection,
+    Copy, Digest, Digests, KeyPage, Protection,
     digest::{self, Slice},
     peers::{COPY_BYTES, KEYS_MAX, PARTITIONS_MAX},
 };
@@ -24,14 +24,16 @@ pub(super) type Verified = (SealedRecord, u64);
 
 impl Node {
     /// Digests of partitions as they are here.
-    pub async fn digests(&self, partitions: Vec<PartitionId>) -> Result<Vec<Digest>, Error> {
+    pub async fn digests(&self, partitions: Vec<PartitionId>) -> Result<Digests, Error> {
         limit("partitions", partitions.len(), PARTITIONS_MAX)?;
+        // First: what an old layout admitted and ended before this is in the digests.
+        let layout_in_use = self.layout_in_use();
         let store = self.store.clone();
         let digest = move || {
             let all = partitions.iter().map(|one| Ok(digest::root(&digest::leaves(store.index(), *one)?)));
-            all.collect()
+            all.collect::<Result<_, Error>>()
         };
-        self.executor.run(digest).await
+        Ok(Digests { digests: self.executor.run(digest).await?, layout_in_use })
     }
 
     /// Digests of the leaves of one.
@@ -101,7 +103,7 @@ impl Node {
         }
         let mut reason = String::new();
         for (epoch, (positions, records)) in by_touch {
-            match self.store.put(records, epoch).await {
+            match self.store.put_copies(records, epoch).await {
                 Ok(stored) => {
                     for (position, outcome) in positions.into_iter().zip(stored) {
                         outcomes[position] = match outcome {

@@ -1,20 +1,21 @@
 //! Calls the repair service of other storage nodes over the channel that [`PeerClient`] has to them.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{LayoutNode, PartitionId, RecordKey};
+use holdfast_model::{LayoutNode, LayoutVersion, PartitionId, RecordKey};
 use holdfast_proto::storage;
 use tokio::time::timeout;
 use tonic::{Response, Status};
 
 use super::{
-    Copy, Digest, KeyPage, Protection, RepairPeers,
+    Copy, Digest, Digests, KeyPage, Protection, RepairPeers,
     edge::{key, wire_copy, wire_keys},
 };
 use crate::{
     PeerClient,
+    handover::{SpacePage, SpacePlace, page_from_wire},
     peer_client::{RepairClient, refused_or_unreachable, replica_outcomes},
     peers::{PeerError, ReplicaPut},
 };
@@ -45,12 +46,14 @@ impl PeerClient {
 
 #[async_trait]
 impl RepairPeers for PeerClient {
-    async fn digests(&self, peer: &LayoutNode, partitions: &[PartitionId]) -> Result<Vec<Digest>, PeerError> {
+    async fn digests(&self, peer: &LayoutNode, partitions: &[PartitionId]) -> Result<Digests, PeerError> {
         let partitions = partitions.iter().map(|one| u32::from(one.0)).collect();
         let call = |mut client: RepairClient| async move {
             client.digests(storage::DigestsRequest { partitions }).await
         };
-        digests(&self.repair_call(peer, call).await?.digests)
+        let answer = self.repair_call(peer, call).await?;
+        let layout_in_use = LayoutVersion(answer.layout_in_use);
+        Ok(Digests { digests: digests(&answer.digests)?, layout_in_use })
     }
 
     async fn leaves(&self, peer: &LayoutNode, partition: PartitionId) -> Result<Vec<Digest>, PeerError> {
@@ -105,6 +108,23 @@ impl RepairPeers for PeerClient {
         let answer = self.repair_call(peer, call).await?;
         let outcomes = replica_outcomes(answer.outcomes())?;
         Ok(ReplicaPut { outcomes, reason: answer.reason })
+    }
+
+    async fn hand_over(
+        &self,
+        peer: &LayoutNode,
+        partitions: &BTreeSet<PartitionId>,
+        moved_in: LayoutVersion,
+        after: SpacePlace,
+    ) -> Result<SpacePage, PeerError> {
+        let request = storage::HandOverRequest {
+            partitions: partitions.iter().map(|one| u32::from(one.0)).collect(),
+            moved_in: moved_in.0,
+            after_space: after.map_or_else(Bytes::new, |(space, _)| space.to_bytes()),
+            after_sequence: after.map_or(0, |(_, sequence)| sequence.0),
+        };
+        let call = |mut client: RepairClient| async move { client.hand_over(request).await };
+        page_from_wire(self.repair_call(peer, call).await?).map_err(|_| PeerError::Nonsense)
     }
 }
 

@@ -4,11 +4,11 @@
 //! A round goes over all partitions of this node: one at every start, then one per period. Suspect partitions come first.
 //! Invariant: one step compares a bounded number of partitions and holds one page of keys.
 
-use holdfast_model::{Layout, LayoutNode, Millis, PARTITION_COUNT, PartitionId, RecordKey};
+use holdfast_model::{Layout, LayoutNode, LayoutVersion, Millis, PARTITION_COUNT, PartitionId, RecordKey};
 use holdfast_runtime::Step;
 
 use super::{
-    Entry, Protection, Why,
+    Digests, Entry, Protection, Why,
     digest::{self, Digest, LEAVES},
     lock,
     peers::KEYS_MAX,
@@ -20,6 +20,8 @@ const BATCH: usize = 16;
 /// Pages of keys read of one leaf in one comparison; what lies behind is found in the next.
 const LEAF_PAGES_MAX: usize = 256;
 const MINUTE_MS: u64 = 60_000;
+/// While partitions are moving, a round begins this long after the last one.
+const MOVING_ROUND_MS: u64 = 5_000;
 
 /// Where the running round is.
 #[derive(Debug, Default)]
@@ -30,8 +32,18 @@ pub(super) struct Round {
     next: Option<u16>,
     /// An owner could not be asked.
     has_holes: bool,
+    /// Something was missing here, or a write may still bring more by an older layout.
+    has_gaps: bool,
+    /// The layout it began under.
+    version: LayoutVersion,
     /// When the last complete round ended.
     pub(super) ended_ms: Millis,
+}
+
+/// What a comparison says.
+struct Found {
+    all_asked: bool,
+    has_gaps: bool,
 }
 
 /// The partitions of one step.
@@ -65,24 +77,34 @@ impl Node {
             let partitions = suspects.into_iter().filter(|one| layout.owns(self.id, *one)).collect();
             Chosen { partitions, of_round: None }
         };
-        let all_asked = self.compare(&layout, &chosen.partitions).await?;
+        let found = self.compare(&layout, &chosen.partitions).await?;
+        let mut is_complete = false;
         if let Some(next) = chosen.of_round {
             let mut round = lock(&self.repair.round);
-            round.has_holes |= !all_asked;
+            round.has_holes |= !found.all_asked;
+            round.has_gaps |= found.has_gaps || round.version != layout.version;
             round.next = next;
             if next.is_none() && !round.has_holes {
                 round.ended_ms = now_ms;
+                is_complete = !round.has_gaps;
             }
+        }
+        if is_complete {
+            self.note_complete(&layout).await?;
         }
         Ok(Step::More)
     }
 
     fn next_of_round(&self, layout: &Layout, now_ms: Millis) -> Option<Chosen> {
-        let period_ms = self.repair.options.compare_minutes.saturating_mul(MINUTE_MS);
+        let period_ms = match self.owes_comparison(layout) {
+            true => MOVING_ROUND_MS,
+            false => self.repair.options.compare_minutes.saturating_mul(MINUTE_MS),
+        };
         let mut round = lock(&self.repair.round);
         let is_due = round.started_ms.is_none_or(|started| now_ms >= started.saturating_add(period_ms));
         if round.next.is_none() && is_due {
             (round.started_ms, round.next, round.has_holes) = (Some(now_ms), Some(0), false);
+            (round.has_gaps, round.version) = (false, layout.version);
         }
         let from = round.next?;
         let owned = (from..PARTITION_COUNT).map(PartitionId).filter(|one| layout.owns(self.id, *one));
@@ -91,22 +113,26 @@ impl Node {
         Some(Chosen { partitions, of_round: Some(next) })
     }
 
-    /// Says whether every other owner answered.
-    async fn compare(&self, layout: &Layout, partitions: &[PartitionId]) -> Result<bool, Error> {
+    /// Says whether every other holder answered, and whether anything may be missing here.
+    async fn compare(&self, layout: &Layout, partitions: &[PartitionId]) -> Result<Found, Error> {
         let store = self.store.clone();
         let own = partitions.to_vec();
         let digest = move || -> Result<Vec<_>, Error> {
             own.iter().map(|one| Ok((*one, digest::leaves(store.index(), *one)?))).collect()
         };
         let own = self.executor.run(digest).await?;
-        let (mut all_asked, mut n_missing) = (true, 0);
+        let (mut all_asked, mut n_missing, mut has_gaps) = (true, 0, false);
         for peer in layout.nodes.iter().filter(|node| node.id != self.id) {
-            let shared: Vec<_> = own.iter().filter(|(one, _)| layout.owns(peer.id, *one)).collect();
+            let holds = |one| layout.holders_of(one).any(|node| node.id == peer.id);
+            let shared: Vec<_> = own.iter().filter(|(one, _)| holds(*one)).collect();
             if shared.is_empty() {
                 continue;
             }
             match self.compare_with(peer, layout, &shared).await? {
-                Ok(n) => n_missing += n,
+                Ok((n, layout_in_use)) => {
+                    n_missing += n;
+                    has_gaps |= n > 0 || layout_in_use < layout.moved_in;
+                }
                 Err(error) => {
                     // When it comes back, what is shared with it becomes suspect.
                     tracing::debug!(peer = %peer.id, %error, "partitions could not be compared");
@@ -115,7 +141,7 @@ impl Node {
             }
         }
         metrics::partitions_compared(partitions.len() as u64, n_missing);
-        Ok(all_asked)
+        Ok(Found { all_asked, has_gaps })
     }
 
     async fn compare_with(
@@ -123,14 +149,15 @@ impl Node {
         peer: &LayoutNode,
         layout: &Layout,
         shared: &[&(PartitionId, Vec<Digest>)],
-    ) -> Result<Result<u64, PeerError>, Error> {
+    ) -> Result<Result<(u64, LayoutVersion), PeerError>, Error> {
         let partitions: Vec<_> = shared.iter().map(|(one, _)| *one).collect();
         let answer = self.peers.repair().digests(peer, &partitions).await;
         self.note_reach(peer, &answer);
-        let theirs = match fitting(answer, partitions.len(), Vec::len) {
-            Ok(theirs) => theirs,
-            Err(error) => return Ok(Err(error)),
-        };
+        let Digests { digests: theirs, layout_in_use } =
+            match fitting(answer, partitions.len(), |one| one.digests.len()) {
+                Ok(theirs) => theirs,
+                Err(error) => return Ok(Err(error)),
+            };
         let mut n_missing = 0;
         for ((partition, own), theirs) in shared.iter().copied().zip(theirs) {
             if digest::root(own) == theirs {
@@ -154,7 +181,7 @@ impl Node {
                 }
             }
         }
-        Ok(Ok(n_missing))
+        Ok(Ok((n_missing, layout_in_use)))
     }
 
     /// Queues what the peer has of a leaf and this node has not.

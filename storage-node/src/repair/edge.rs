@@ -1,9 +1,9 @@
 //! The gRPC edge of repair: wire to typed calls of the core and back. Only storage nodes get here: the role table says so.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use holdfast_model::{PARTITION_COUNT, PartitionId, RecordKey};
+use holdfast_model::{LayoutVersion, PARTITION_COUNT, PartitionId, RecordKey, Sequence};
 use holdfast_proto::{
     convert::WireError,
     storage::{self, storage_repair_server},
@@ -14,9 +14,11 @@ use tonic::{Request, Response, Status};
 use super::{Copy, peers::KEYS_MAX};
 use crate::{
     Error, Node,
+    handover::page_to_wire,
     index::{KEY_BYTES, decode_key, encode_key},
     node::limit,
     service::{MESSAGE_BYTES_MAX, wire_outcomes},
+    state::PinSpace,
 };
 
 /// Calls with records that are worked on at a time; others wait.
@@ -44,7 +46,10 @@ impl storage_repair_server::StorageRepair for RepairService {
     ) -> Result<Response<storage::DigestsResponse>, Status> {
         let partitions = request.into_inner().partitions.into_iter().map(partition);
         let digests = self.node.digests(partitions.collect::<Result<_, _>>()?).await?;
-        Ok(Response::new(storage::DigestsResponse { digests: wire_digests(&digests) }))
+        Ok(Response::new(storage::DigestsResponse {
+            digests: wire_digests(&digests.digests),
+            layout_in_use: digests.layout_in_use.0,
+        }))
     }
 
     async fn leaves(
@@ -96,6 +101,25 @@ impl storage_repair_server::StorageRepair for RepairService {
         let copies = self.node.copies(keys).await?;
         let copies = copies.into_iter().map(|copy| copy.map_or_else(storage::Copy::default, wire_copy));
         Ok(Response::new(storage::FetchResponse { copies: copies.collect() }))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<storage::HandOverRequest>,
+    ) -> Result<Response<storage::HandOverResponse>, Status> {
+        let asked = request.into_inner();
+        limit("partitions", asked.partitions.len(), usize::from(PARTITION_COUNT))?;
+        let partitions = asked.partitions.into_iter().map(partition).collect::<Result<BTreeSet<_>, _>>()?;
+        let after = if asked.after_space.is_empty() {
+            None
+        } else {
+            let space = PinSpace::from_bytes(&asked.after_space).ok_or_else(|| wrong("after_space"))?;
+            Some((space, Sequence(asked.after_sequence)))
+        };
+        let (node, moved_in) = (self.node.clone(), LayoutVersion(asked.moved_in));
+        let page = move || node.hand_over(&partitions, moved_in, after);
+        let page = self.node.executor.run(page).await?;
+        Ok(Response::new(page_to_wire(page)))
     }
 
     async fn mend(

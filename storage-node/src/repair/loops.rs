@@ -11,6 +11,8 @@ use crate::{Error, Node};
 const RESYNC_EVERY: Duration = Duration::from_secs(5);
 /// How often it is seen whether a partition is suspect or a round is due.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is seen whether a verification is due.
+const VERIFY_EVERY: Duration = Duration::from_secs(60);
 /// How often it is seen whether the scrub may read on.
 const SCRUB_EVERY: Duration = Duration::from_secs(10);
 /// No rest is longer.
@@ -32,6 +34,14 @@ pub(crate) fn spawn_loops(node: &Arc<Node>, loops: &Background) {
         let (node, shutdown) = (one.clone(), shutdown.clone());
         async move {
             let work = node.compare_step(node.lease_now_ms());
+            rested(&node, options.resync_tranquility, &shutdown, work).await
+        }
+    });
+    let (one, shutdown) = (node.clone(), loops.shutdown().clone());
+    loops.spawn_loop("verify", VERIFY_EVERY, move || {
+        let (node, shutdown) = (one.clone(), shutdown.clone());
+        async move {
+            let work = node.verify_step(node.lease_now_ms());
             rested(&node, options.resync_tranquility, &shutdown, work).await
         }
     });

@@ -9,6 +9,7 @@
 mod answer;
 mod client;
 mod compare;
+mod complete;
 mod digest;
 mod edge;
 mod entry;
@@ -19,19 +20,22 @@ mod resync;
 mod scrub;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use holdfast_model::{Layout, LayoutNode, Millis, NodeId, PARTITION_COUNT, PartitionId, RecordKey};
+use holdfast_model::{
+    Layout, LayoutNode, LayoutVersion, Millis, NodeId, PARTITION_COUNT, PartitionId, RecordKey,
+};
 
 pub use digest::Digest;
 pub use edge::{RepairService, into_repair_server};
 pub use entry::{Entry, Protection, Why};
 pub(crate) use loops::spawn_loops;
-pub use peers::{Copy, KeyPage, NoRepair, RepairPeers};
+pub use peers::{Copy, Digests, KeyPage, NoRepair, RepairPeers};
 pub use queue::{Backlog, RepairQueue};
 pub use scrub::Pace;
 
@@ -53,6 +57,10 @@ pub struct Repair {
     /// The layout of the last look around; none before the first.
     seen: Mutex<Option<Arc<Layout>>>,
     round: Mutex<Round>,
+    /// The newest move whose partitions are complete here.
+    complete: Mutex<LayoutVersion>,
+    /// Pins are not asked for before.
+    handover_at: Mutex<Millis>,
 }
 
 /// What an operator sees of repair.
@@ -76,13 +84,24 @@ pub struct RepairStatus {
 
 impl Repair {
     pub(crate) fn new(queue: Arc<RepairQueue>, options: &RepairOptions) -> Self {
+        let complete = Mutex::new(complete::noted(&queue));
         Self {
+            complete,
+            handover_at: Mutex::default(),
             queue,
             options: *options,
             down: Mutex::default(),
             seen: Mutex::default(),
             round: Mutex::default(),
         }
+    }
+
+    pub(crate) fn handover_not_before(&self) -> Millis {
+        *lock(&self.handover_at)
+    }
+
+    pub(crate) fn handover_later(&self, at_ms: Millis) {
+        *lock(&self.handover_at) = at_ms;
     }
 
     /// Counts records that came back.
@@ -142,7 +161,7 @@ impl Node {
         if let Some(before) = before.filter(|before| before.version != layout.version) {
             is_news = true;
             let owners = |layout: &Layout, partition| -> Vec<NodeId> {
-                layout.owners_of(partition).map(|node| node.id).collect()
+                layout.holders_of(partition).map(|node| node.id).collect()
             };
             suspects
                 .extend(owned(layout, self.id).filter(|one| owners(&before, *one) != owners(layout, *one)));

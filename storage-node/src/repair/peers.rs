@@ -1,11 +1,16 @@
 //! The way to other storage nodes for repair, as the core sees it.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_model::{LayoutNode, PartitionId, RecordKey};
+use holdfast_model::{LayoutNode, LayoutVersion, PartitionId, RecordKey};
 
 use super::{digest::Digest, entry::Protection};
-use crate::peers::{PeerError, ReplicaPut};
+use crate::{
+    handover::{SpacePage, SpacePlace},
+    peers::{PeerError, ReplicaPut},
+};
 
 /// Keys in one question or answer.
 pub const KEYS_MAX: usize = 4_096;
@@ -23,6 +28,15 @@ pub struct Copy {
     pub touch_epoch: u64,
 }
 
+/// What a node has of partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digests {
+    /// One per partition.
+    pub digests: Vec<Digest>,
+    /// The oldest layout version that a write which ran before they were taken was admitted by.
+    pub layout_in_use: LayoutVersion,
+}
+
 /// A page of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPage {
@@ -36,7 +50,7 @@ pub struct KeyPage {
 #[async_trait]
 pub trait RepairPeers: Send + Sync + 'static {
     /// Digests of partitions, one each.
-    async fn digests(&self, peer: &LayoutNode, partitions: &[PartitionId]) -> Result<Vec<Digest>, PeerError>;
+    async fn digests(&self, peer: &LayoutNode, partitions: &[PartitionId]) -> Result<Digests, PeerError>;
     /// Digests of the leaves of one.
     async fn leaves(&self, peer: &LayoutNode, partition: PartitionId) -> Result<Vec<Digest>, PeerError>;
     /// Keys of a leaf behind a key.
@@ -56,6 +70,14 @@ pub trait RepairPeers: Send + Sync + 'static {
     async fn fetch(&self, peer: &LayoutNode, keys: &[RecordKey]) -> Result<Vec<Option<Copy>>, PeerError>;
     /// Stores copies there.
     async fn mend(&self, peer: &LayoutNode, copies: Vec<Copy>) -> Result<ReplicaPut, PeerError>;
+    /// What it knows of the pins of partitions that moved.
+    async fn hand_over(
+        &self,
+        peer: &LayoutNode,
+        partitions: &BTreeSet<PartitionId>,
+        moved_in: LayoutVersion,
+        after: SpacePlace,
+    ) -> Result<SpacePage, PeerError>;
 }
 
 /// Peers that do not repair.
@@ -67,7 +89,7 @@ fn nobody<T>() -> Result<T, PeerError> {
 
 #[async_trait]
 impl RepairPeers for NoRepair {
-    async fn digests(&self, _: &LayoutNode, _: &[PartitionId]) -> Result<Vec<Digest>, PeerError> {
+    async fn digests(&self, _: &LayoutNode, _: &[PartitionId]) -> Result<Digests, PeerError> {
         nobody()
     }
 
@@ -93,6 +115,16 @@ impl RepairPeers for NoRepair {
     }
 
     async fn mend(&self, _: &LayoutNode, _: Vec<Copy>) -> Result<ReplicaPut, PeerError> {
+        nobody()
+    }
+
+    async fn hand_over(
+        &self,
+        _: &LayoutNode,
+        _: &BTreeSet<PartitionId>,
+        _: LayoutVersion,
+        _: SpacePlace,
+    ) -> Result<SpacePage, PeerError> {
         nobody()
     }
 }

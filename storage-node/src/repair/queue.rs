@@ -22,6 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::entry::{Entry, Protection, WANTED_BYTES, Why};
 use crate::{
     Error,
+    database::OpenDatabase,
     disk::Disk,
     index::{KEY_BYTES, decode_key, encode_key},
 };
@@ -30,11 +31,11 @@ type Key = &'static [u8; KEY_BYTES];
 /// Copies known, then when it is due, then the record.
 type Turn = (u8, u64, Key);
 
-const RECORDS: TableDefinition<Key, &[u8; WANTED_BYTES]> = TableDefinition::new("records-0");
-const TURNS: TableDefinition<Turn, ()> = TableDefinition::new("turns-0");
-const AGES: TableDefinition<(u64, Key), ()> = TableDefinition::new("ages-0");
-const SUSPECTS: TableDefinition<u16, ()> = TableDefinition::new("suspects-0");
-const NOTES: TableDefinition<&str, &[u8]> = TableDefinition::new("notes-0");
+const RECORDS: TableDefinition<Key, &[u8; WANTED_BYTES]> = TableDefinition::new("records-1");
+const TURNS: TableDefinition<Turn, ()> = TableDefinition::new("turns-1");
+const AGES: TableDefinition<(u64, Key), ()> = TableDefinition::new("ages-1");
+const SUSPECTS: TableDefinition<u16, ()> = TableDefinition::new("suspects-1");
+const NOTES: TableDefinition<&str, &[u8]> = TableDefinition::new("notes-1");
 
 /// Records in the queue. About 200 MiB on disk.
 const RECORDS_MAX: u64 = 1_000_000;
@@ -60,7 +61,7 @@ pub struct Backlog {
 
 /// The queue of one node.
 pub struct RepairQueue {
-    database: Database,
+    database: OpenDatabase,
     clock: Arc<dyn Clock>,
     limit: u64,
     /// Something was committed that a crash would take.
@@ -98,7 +99,7 @@ impl RepairQueue {
             Err(error) => return Err(Error::database(error)),
         };
         let queue = Self {
-            database,
+            database: OpenDatabase::new(database, path),
             clock,
             limit: RECORDS_MAX,
             unflushed: AtomicBool::new(false),
@@ -357,7 +358,9 @@ impl RepairQueue {
 }
 
 fn open(disk: &dyn Disk, path: &Path) -> Result<Database, redb::Error> {
-    let database = disk.database(path, Database::builder().set_cache_size(CACHE_BYTES))?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    let database = disk.database(path, &builder)?;
     disk.write_again(path)?;
     let write = database.begin_write()?;
     Tables::open(&write)?;

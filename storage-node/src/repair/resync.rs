@@ -3,7 +3,10 @@
 //! Invariant: a record leaves the queue only when every owner has said that it has it, or when it is not this node's to
 //! repair; until then it is tried again, later and later.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use holdfast_model::{ChunkId, Layout, LayoutNode, Millis, NodeId, PartitionId, RecordKey};
@@ -41,7 +44,9 @@ struct Job {
     is_here: bool,
     /// Whether it was brought here in this step.
     was_pulled: bool,
-    /// The other owners.
+    /// The other owners: those that are to have it.
+    owners: BTreeSet<NodeId>,
+    /// The other holders: the other owners and those it moves away from.
     there: BTreeMap<NodeId, There>,
     /// The highest of what anybody knows.
     protection: Protection,
@@ -61,7 +66,7 @@ impl Job {
     }
 
     fn is_done(&self) -> bool {
-        let everywhere = self.there.values().all(|one| *one == There::Held);
+        let everywhere = self.owners.iter().all(|owner| self.is(*owner, There::Held));
         let nowhere = self.copies() == 0 && self.there.values().all(|one| *one == There::Absent);
         if nowhere {
             // Nobody was promised it, unless it was here and rotted: an owner that is not in the layout may bring it back.
@@ -94,8 +99,14 @@ impl Node {
     pub async fn resync_step(&self, now_ms: Millis) -> Result<Step, Error> {
         let Some(layout) = self.layout() else { return Ok(Step::Idle) };
         self.look_around(&layout, now_ms).await?;
+        self.handover_step(&layout, now_ms).await?;
         let queue = self.repair.queue.clone();
+        let resumed = self.store.space().take_repair_resumed();
         let due = self.executor.run(move || {
+            if resumed {
+                // What waited for room is due at once.
+                queue.release(now_ms)?;
+            }
             let due = queue.due(now_ms, BATCH)?;
             if due.is_empty() {
                 queue.flush()?;
@@ -127,12 +138,13 @@ impl Node {
                 is_ours: layout.owns(self.id, PartitionId::of_chunk(key.id)),
                 is_here: here.is_some(),
                 was_pulled: false,
+                owners: self.other_owner_ids(layout, &key),
                 there: BTreeMap::new(),
                 protection: Protection::higher(entry.protection, here.unwrap_or_default()),
             })
             .collect();
         let ids: Vec<ChunkId> = keys.iter().map(|key| key.id).collect();
-        let asked = self.other_owners(layout, ids.into_iter());
+        let asked = self.other_holders(layout, ids.into_iter());
         let answers = asked.values().map(|(peer, positions)| {
             let theirs: Vec<RecordKey> = positions.iter().map(|at| keys[*at]).collect();
             async move {
@@ -165,8 +177,32 @@ impl Node {
         Ok(Batch { jobs, peers: asked.into_values().map(|(peer, _)| peer).collect() })
     }
 
+    fn other_owner_ids(&self, layout: &Layout, key: &RecordKey) -> BTreeSet<NodeId> {
+        let owners = layout.owners_of(PartitionId::of_chunk(key.id)).map(|node| node.id);
+        owners.filter(|id| *id != self.id).collect()
+    }
+
+    /// The other nodes that may have the ids, each with the positions of those it may have.
+    fn other_holders(
+        &self,
+        layout: &Layout,
+        ids: impl Iterator<Item = ChunkId>,
+    ) -> BTreeMap<NodeId, (LayoutNode, Vec<usize>)> {
+        let mut holders: BTreeMap<NodeId, (LayoutNode, Vec<usize>)> = BTreeMap::new();
+        for (position, id) in ids.enumerate() {
+            for holder in layout.holders_of(PartitionId::of_chunk(id)).filter(|holder| holder.id != self.id) {
+                holders.entry(holder.id).or_insert_with(|| (holder.clone(), Vec::new())).1.push(position);
+            }
+        }
+        holders
+    }
+
     /// Fetches what is missing here. What one owner cannot give, the next is asked for.
     async fn pull(&self, batch: &mut Batch) -> Result<u64, Error> {
+        if self.store.space().repair_stopped().is_some() {
+            // It would be fetched for nothing.
+            return Ok(0);
+        }
         let mut n = 0;
         for peer in batch.peers.clone() {
             let wanted = batch.positions(|job| job.is_wanted() && job.is(peer.id, There::Held));
@@ -236,7 +272,9 @@ impl Node {
     async fn push(&self, batch: &mut Batch) -> Result<u64, Error> {
         let mut n = 0;
         for peer in batch.peers.clone() {
-            let wanted = batch.positions(|job| job.is_here && job.is(peer.id, There::Absent));
+            let wanted = batch.positions(|job| {
+                job.is_here && job.owners.contains(&peer.id) && job.is(peer.id, There::Absent)
+            });
             let mut left = &wanted[..];
             while !left.is_empty() {
                 let (store, keys) = (self.store.clone(), batch.keys(left));
@@ -265,6 +303,9 @@ impl Node {
                 self.note_reach(&peer, &answer);
                 match fitting(answer, sent_at.len(), |put| put.outcomes.len()) {
                     Ok(put) => {
+                        if !put.reason.is_empty() {
+                            tracing::debug!(peer = %peer.id, reason = put.reason, "copies were not taken in");
+                        }
                         for (at, outcome) in sent_at.into_iter().zip(put.outcomes) {
                             let is_stored =
                                 matches!(outcome, ReplicaOutcome::Stored | ReplicaOutcome::Exists);

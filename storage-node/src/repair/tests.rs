@@ -12,12 +12,18 @@ use holdfast_runtime::{ByteSize, Step};
 use super::*;
 use crate::{
     Caller, Peers, Presence, ReplicaOutcome,
+    disk::DiskUsage,
+    handover::{SpacePage, SpacePlace},
     peers::PeerCall,
     testing::{Rig, SESSION, TENANT, authority, caller, layout, record},
 };
 
 mod damage;
+mod frame;
+mod moves;
+mod pins;
 mod queue;
+mod verify;
 
 /// What a network does wrong.
 #[derive(Default)]
@@ -76,7 +82,17 @@ impl Peers for Net {
 
 #[async_trait]
 impl RepairPeers for Net {
-    async fn digests(&self, peer: &LayoutNode, partitions: &[PartitionId]) -> Result<Vec<Digest>, PeerError> {
+    async fn hand_over(
+        &self,
+        peer: &LayoutNode,
+        partitions: &BTreeSet<PartitionId>,
+        moved_in: LayoutVersion,
+        after: SpacePlace,
+    ) -> Result<SpacePage, PeerError> {
+        refused(self.to(peer)?.hand_over(partitions, moved_in, after))
+    }
+
+    async fn digests(&self, peer: &LayoutNode, partitions: &[PartitionId]) -> Result<Digests, PeerError> {
         refused(self.to(peer)?.digests(partitions.to_vec()).await)
     }
 
@@ -599,6 +615,38 @@ async fn nothing_is_brought_to_a_node_that_is_no_owner() {
     let put = pool.node(3).mend(vec![Copy { record: foreign.encode(), touch_epoch: 5 }]).await.unwrap();
     assert_eq!(put.outcomes, vec![ReplicaOutcome::NotOwner]);
     assert_eq!(pool.node(3).store.n_records().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn copies_from_others_stop_before_ingest_does_and_go_on_when_there_is_room() {
+    let mut pool = Pool::start(2, 2);
+    let (theirs, moved) = (records(0..40), records(100..110));
+    put_alone(&pool.node(2), &theirs).await;
+    put_alone(&pool.node(1), &moved).await;
+    // 87 % of what the node keeps and could still take.
+    let used = pool.node(2).store.space().used_bytes();
+    let usage = DiskUsage { total_bytes: used * 2, available_bytes: used * 13 / 87 };
+    *pool.rigs[1].faults.usage.lock().unwrap() = Some(usage);
+    pool.node(2).housekeeping().await.unwrap();
+    let copy = Copy { record: record(200, 100).encode(), touch_epoch: 5 };
+    let refused = pool.node(2).mend(vec![copy]).await.unwrap();
+    assert_eq!(refused.outcomes, vec![ReplicaOutcome::Failed]);
+    assert_eq!(refused.reason, "disk 87% full: add a disk or node, or drain");
+    pool.round().await;
+    assert_eq!((pool.node(2).store.n_records().unwrap(), backlog(&pool.node(2)).records), (40, 10));
+    assert!(!pool.node(2).status().unwrap().ingest_stopped);
+    put_alone(&pool.node(2), &records(40..41)).await;
+    // What waited for room does not wait for its turn.
+    *pool.rigs[1].faults.usage.lock().unwrap() = None;
+    pool.node(2).housekeeping().await.unwrap();
+    pool.resync(2).await;
+    assert_eq!((pool.node(2).store.n_records().unwrap(), backlog(&pool.node(2)).records), (51, 0));
+
+    pool.rigs[1].options.repair_stop_percent = 90;
+    pool.stop(2).await;
+    let refused = pool.rigs[1].try_open().err().unwrap().to_string();
+    let expected = "option repair-stop-percent must be at least 1 and below ingest-stop-percent (90)";
+    assert_eq!(refused, expected);
 }
 
 #[tokio::test]

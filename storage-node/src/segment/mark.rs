@@ -12,7 +12,7 @@ use crate::{
 
 use super::SegmentId;
 
-const MAGIC: &[u8; 8] = b"HFMARK00";
+const MAGIC: &[u8; 8] = b"HFMARK01";
 const SLOT_BYTES: usize = 44;
 /// Slots lie in different blocks of the disk.
 const SLOT_STRIDE: u64 = 4096;

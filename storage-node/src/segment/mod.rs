@@ -6,6 +6,7 @@
 mod mark;
 mod reader;
 mod recovery;
+mod rewrite;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -15,8 +16,9 @@ use holdfast_record::SegmentClass;
 pub use mark::MarkFile;
 pub use reader::SegmentReader;
 pub(crate) use reader::is_damage;
-pub(crate) use recovery::walk_sealed;
 pub use recovery::{DamagedRange, Opened, Recovery, SegmentState, find_segments, read_footer, recover};
+pub(crate) use recovery::{is_whole, walk_sealed};
+pub(crate) use rewrite::{remove_leftovers, rewrite_frame};
 pub(crate) use writer::is_full;
 pub use writer::{OpenSegment, SegmentIdentity, SegmentWriter, WriterSetup};
 
@@ -60,6 +62,13 @@ impl SegmentFile {
         let mut id = [0; 16];
         hex::decode_to_slice(rest, &mut id).ok()?;
         Some(Self::new(dir, class, id))
+    }
+
+    /// The id of a pin segment, by its file's name.
+    pub(crate) fn pin_id(name: &str) -> Option<SegmentId> {
+        let mut id = [0; 16];
+        hex::decode_to_slice(name.strip_prefix("pin-")?.strip_suffix(".seg")?, &mut id).ok()?;
+        Some(id)
     }
 
     /// The file's name: also the key of its progress in the index.

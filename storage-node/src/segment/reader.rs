@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use holdfast_record::{
-    HEADER_PEEK_BYTES, MAX_RECORD_BYTES, RECORD_ALIGN, SUPERBLOCK_BYTES, SealedRecord, scan_len,
+    HEADER_PEEK_BYTES, MAX_RECORD_BYTES, RECORD_ALIGN, SUPERBLOCK_BYTES, SealedRecord, Trailer, scan_len,
 };
 
 use super::{
@@ -60,6 +60,11 @@ impl SegmentReader {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).paths.get(segment).cloned()
     }
 
+    /// Another file has a segment's name now: it is opened again at the next read.
+    pub fn reopen(&self, segment: &SegmentId) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).open.remove(segment);
+    }
+
     /// Reads a record and verifies all of it.
     pub fn read(&self, location: Location) -> Result<SealedRecord, Error> {
         let (file, path) = self.file(location.segment)?;
@@ -83,7 +88,8 @@ impl SegmentReader {
             let next = match len {
                 Some(len) => at + len,
                 None => {
-                    let next = next_valid(&*file, segment, at + RECORD_ALIGN as u64, end).unwrap_or(end);
+                    let next = next_valid(&*file, segment, at + RECORD_ALIGN as u64, end);
+                    let next = next.map_err(Error::io("read", &path))?.unwrap_or(end);
                     damaged.push(DamagedRange { segment, offset: at, len: next - at });
                     next
                 }
@@ -93,16 +99,20 @@ impl SegmentReader {
         Ok((at, damaged))
     }
 
-    /// Checks what stands around the records of a segment: its superblock, and its footer once it is sealed. Says which is
-    /// damaged, and where.
-    pub fn check_frame(&self, segment: SegmentId) -> Result<Vec<(&'static str, DamagedRange)>, Error> {
+    /// Checks what stands around the records of a segment, which end at `end`: its superblock, and its footer once it is
+    /// sealed. Says which is damaged, and where.
+    pub fn check_frame(
+        &self,
+        segment: SegmentId,
+        end: u64,
+    ) -> Result<Vec<(&'static str, DamagedRange)>, Error> {
         let (file, path) = match self.file(segment) {
             // Then all of its records are damaged, which says more.
             Err(Error::Io { source, .. }) if is_damage(&source) => return Ok(Vec::new()),
             other => other?,
         };
         let mut damaged = Vec::new();
-        if !superblock_is_good(&*file, segment) {
+        if !superblock_is_good(&*file, segment).map_err(Error::io("read", &path))? {
             let len = SUPERBLOCK_BYTES as u64;
             damaged.push(("superblock", DamagedRange { segment, offset: 0, len }));
         }
@@ -112,13 +122,23 @@ impl SegmentReader {
         let mark = name.mark_path();
         if !self.disk.exists(&mark).map_err(Error::io("look for", &mark))? {
             let len = file.size().map_err(Error::io("measure", &path))?;
-            let trailer = read_trailer(&*file, len);
-            if trailer.is_none_or(|trailer| read_footer(&*self.disk, &name, trailer).is_err()) {
-                let offset = trailer.map_or(len, |trailer| trailer.footer_offset);
+            let trailer = read_trailer(&*file, len).map_err(Error::io("read", &path))?;
+            if !self.has_footer(&name, trailer)? {
+                let offset = trailer.map_or(end.min(len), |trailer| trailer.footer_offset);
                 damaged.push(("footer", DamagedRange { segment, offset, len: len - offset }));
             }
         }
         Ok(damaged)
+    }
+
+    fn has_footer(&self, name: &SegmentFile, trailer: Option<Trailer>) -> Result<bool, Error> {
+        let Some(trailer) = trailer else { return Ok(false) };
+        match read_footer(&*self.disk, name, trailer) {
+            Ok(_) => Ok(true),
+            Err(Error::Io { source, .. }) if is_damage(&source) => Ok(false),
+            Err(Error::BadBytes { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn file(&self, segment: SegmentId) -> Result<(Arc<dyn DiskFile>, PathBuf), Error> {

@@ -16,7 +16,7 @@ use holdfast_record::{
 
 use super::{
     Location, MarkFile, SegmentFile, SegmentId,
-    reader::{ReadProblem, read_record},
+    reader::{ReadProblem, is_damage, read_record},
     writer::{OpenSegment, is_full},
 };
 use crate::{
@@ -31,7 +31,7 @@ const BLOCK: u64 = 4096;
 /// No more than this of one damaged range is copied aside.
 const ASIDE_BYTES_MAX: u64 = 64 << 20;
 /// The first record stands here.
-const FIRST: u64 = SUPERBLOCK_BYTES as u64;
+pub(super) const FIRST: u64 = SUPERBLOCK_BYTES as u64;
 
 /// A range of a segment that cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub fn recover(context: &Recovery<'_>, name: SegmentFile) -> Result<Option<Opene
     let file = if has_mark { context.disk.open(&path) } else { context.disk.open_read(&path) };
     let file = file.map_err(Error::io("open", &path))?;
     let len = file.size().map_err(Error::io("measure", &path))?;
-    let trailer = read_trailer(&*file, len);
+    let trailer = read_trailer(&*file, len).map_err(Error::io("read", &path))?;
     let trailer = match trailer {
         Some(trailer) if has_mark => finish_seal(context, &name, &*file, trailer)?.then_some(trailer),
         other => other,
@@ -122,7 +122,8 @@ pub fn recover(context: &Recovery<'_>, name: SegmentFile) -> Result<Option<Opene
         return Ok(Some(Opened { name, end: len, state, damaged: walk.damaged, torn_bytes: 0 }));
     }
     let mark = MarkFile::open(context.disk, &name.mark_path(), name.id, FIRST)?;
-    if mark.durable() <= FIRST && !superblock_is_good(&*file, name.id) {
+    let has_superblock = superblock_is_good(&*file, name.id).map_err(Error::io("read", &path))?;
+    if mark.durable() <= FIRST && !has_superblock {
         context.disk.remove(&path).map_err(Error::io("remove", &path))?;
         context.disk.remove(&name.mark_path()).map_err(Error::io("remove", name.mark_path()))?;
         return Ok(None);
@@ -162,7 +163,7 @@ fn recover_open(
     let path = name.path();
     let len = file.size().map_err(Error::io("measure", &path))?;
     let mut walk = walk(&*file, name.id, len, mark.durable())?;
-    if !superblock_is_good(&*file, name.id) {
+    if !superblock_is_good(&*file, name.id).map_err(Error::io("read", &path))? {
         walk.damaged.push(DamagedRange { segment: name.id, offset: 0, len: FIRST });
     }
     if !walk.damaged.is_empty() {
@@ -204,7 +205,7 @@ fn recover_open(
 
 impl Recovery<'_> {
     /// Copies damaged bytes to `quarantine/`, for people to look at.
-    fn keep_aside(&self, file: &dyn DiskFile, ranges: &[DamagedRange]) -> Result<(), Error> {
+    pub(super) fn keep_aside(&self, file: &dyn DiskFile, ranges: &[DamagedRange]) -> Result<(), Error> {
         for range in ranges {
             let path = self.quarantine.join(format!("{}-{}.bad", hex::encode(range.segment), range.offset));
             let len = file.size().map_err(Error::io("measure", &path))?;
@@ -233,9 +234,17 @@ impl Recovery<'_> {
 pub fn read_footer(disk: &dyn Disk, name: &SegmentFile, trailer: Trailer) -> Result<Footer, Error> {
     let path = name.path();
     let file = disk.open_read(&path).map_err(Error::io("open", &path))?;
+    footer_of(&*file, trailer).map_err(|problem| match problem {
+        ReadProblem::Io(source) => Error::Io { action: "read", path, source },
+        ReadProblem::Bad(source) => Error::BadBytes { what: "footer", source },
+    })
+}
+
+/// The same of a file that is open.
+pub(super) fn footer_of(file: &dyn DiskFile, trailer: Trailer) -> Result<Footer, ReadProblem> {
     let mut bytes = vec![0; usize::try_from(trailer.footer_len).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, trailer.footer_offset).map_err(Error::io("read", &path))?;
-    Footer::decode(&bytes).map_err(Error::bad("footer"))
+    file.read_exact_at(&mut bytes, trailer.footer_offset).map_err(ReadProblem::Io)?;
+    Footer::decode(&bytes).map_err(ReadProblem::Bad)
 }
 
 /// Walks a segment whose footer is damaged up to where the footer starts.
@@ -251,23 +260,25 @@ pub(crate) fn walk_sealed(
     Ok((walk.entries, walk.damaged))
 }
 
-struct Walk {
-    entries: Vec<FooterEntry>,
-    damaged: Vec<DamagedRange>,
+/// What a segment holds, record by record.
+pub(super) struct Walk {
+    pub(super) entries: Vec<FooterEntry>,
+    pub(super) damaged: Vec<DamagedRange>,
     /// Behind the last valid record, or the durable mark if that is higher.
-    end: u64,
+    pub(super) end: u64,
 }
 
-fn walk(file: &dyn DiskFile, segment: SegmentId, len: u64, durable: u64) -> Result<Walk, Error> {
+pub(super) fn walk(file: &dyn DiskFile, segment: SegmentId, len: u64, durable: u64) -> Result<Walk, Error> {
     let mut walk = Walk { entries: Vec::new(), damaged: Vec::new(), end: FIRST };
+    let read = |source| Error::Io { action: "read", path: PathBuf::from(hex::encode(segment)), source };
     let mut at = FIRST;
     while at < len {
-        if let Some(entry) = valid_at(file, segment, at, len) {
+        if let Some(entry) = valid_at(file, segment, at, len).map_err(read)? {
             at += u64::from(entry.len);
             walk.entries.push(entry);
             continue;
         }
-        let next = next_valid(file, segment, at + RECORD_ALIGN as u64, len);
+        let next = next_valid(file, segment, at + RECORD_ALIGN as u64, len).map_err(read)?;
         let stop = match next {
             Some(next) => next,
             // Nothing valid behind: damage up to the mark, a torn tail above it.
@@ -289,16 +300,24 @@ fn walk(file: &dyn DiskFile, segment: SegmentId, len: u64, durable: u64) -> Resu
     Ok(walk)
 }
 
-fn valid_at(file: &dyn DiskFile, segment: SegmentId, offset: u64, len: u64) -> Option<FooterEntry> {
+fn valid_at(
+    file: &dyn DiskFile,
+    segment: SegmentId,
+    offset: u64,
+    len: u64,
+) -> std::io::Result<Option<FooterEntry>> {
     let mut head = [0; HEADER_PEEK_BYTES];
-    file.read_exact_at(&mut head, offset).ok()?;
-    let peek = scan_len(&head).ok()?;
-    if offset + peek.total_len as u64 > len {
-        return None;
+    if !reads(file, &mut head, offset)? {
+        return Ok(None);
     }
-    let location = Location { segment, offset, len: u32::try_from(peek.total_len).ok()? };
+    let Ok(peek) = scan_len(&head) else { return Ok(None) };
+    let Ok(record_len) = u32::try_from(peek.total_len) else { return Ok(None) };
+    if offset + u64::from(record_len) > len {
+        return Ok(None);
+    }
+    let location = Location { segment, offset, len: record_len };
     match read_record(file, location) {
-        Ok(record) => Some(FooterEntry {
+        Ok(record) => Ok(Some(FooterEntry {
             key: record.key(),
             offset,
             len: location.len,
@@ -306,21 +325,37 @@ fn valid_at(file: &dyn DiskFile, segment: SegmentId, offset: u64, len: u64) -> O
             ct: record.ct,
             write_epoch: record.placement.write_epoch,
             lock_floor_ms: record.placement.lock_floor_ms,
-        }),
-        Err(ReadProblem::Io(_) | ReadProblem::Bad(_)) => None,
+        })),
+        Err(ReadProblem::Io(error)) if !is_damage(&error) => Err(error),
+        Err(ReadProblem::Io(_) | ReadProblem::Bad(_)) => Ok(None),
     }
 }
 
-pub(super) fn next_valid(file: &dyn DiskFile, segment: SegmentId, from: u64, len: u64) -> Option<u64> {
+/// Fills a buffer. `false`: what is stored there cannot be read. Any other failure says nothing about it and is an error:
+/// neither a network that is down nor a lack of memory may look like damage.
+fn reads(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> std::io::Result<bool> {
+    match file.read_exact_at(buffer, offset) {
+        Ok(()) => Ok(true),
+        Err(error) if is_damage(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn next_valid(
+    file: &dyn DiskFile,
+    segment: SegmentId,
+    from: u64,
+    len: u64,
+) -> std::io::Result<Option<u64>> {
     let mut start = from;
     while start < len {
         let mut want = (SEARCH_WINDOW as u64).min(len - start);
-        let mut window = vec![0; usize::try_from(want).ok()?];
-        if file.read_exact_at(&mut window, start).is_err() {
+        let mut window = vec![0; usize::try_from(want).expect("at most the window")];
+        if !reads(file, &mut window, start)? {
             // A sector cannot be read: look block by block, and pass over the bad ones.
             want = BLOCK.min(want);
-            window.truncate(usize::try_from(want).ok()?);
-            if file.read_exact_at(&mut window, start).is_err() {
+            window.truncate(usize::try_from(want).expect("at most a block"));
+            if !reads(file, &mut window, start)? {
                 window.clear();
             }
         }
@@ -328,14 +363,14 @@ pub(super) fn next_valid(file: &dyn DiskFile, segment: SegmentId, from: u64, len
             // A cheap look at the magic; a header that crosses the window is looked at by its own read.
             if window[at..].starts_with(b"HFRECORD") {
                 let offset = start + at as u64;
-                if valid_at(file, segment, offset, len).is_some() {
-                    return Some(offset);
+                if valid_at(file, segment, offset, len)?.is_some() {
+                    return Ok(Some(offset));
                 }
             }
         }
         start += want;
     }
-    None
+    Ok(None)
 }
 
 /// After a failed sync the system may call pages clean that never reached the disk, and a later sync passes them over. Written
@@ -353,7 +388,7 @@ fn write_again(file: &dyn DiskFile, range: std::ops::Range<u64>) -> std::io::Res
 }
 
 /// Over the superblock and the header of every record, as the writer makes it.
-fn hash(file: &dyn DiskFile, entries: &[FooterEntry]) -> std::io::Result<blake3::Hasher> {
+pub(super) fn hash(file: &dyn DiskFile, entries: &[FooterEntry]) -> std::io::Result<blake3::Hasher> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; SUPERBLOCK_BYTES];
     file.read_exact_at(&mut buffer, 0)?;
@@ -369,18 +404,37 @@ fn hash(file: &dyn DiskFile, entries: &[FooterEntry]) -> std::io::Result<blake3:
     Ok(hasher)
 }
 
-pub(super) fn read_trailer(file: &dyn DiskFile, len: u64) -> Option<Trailer> {
-    let at = len.checked_sub(TRAILER_BYTES as u64)?;
+/// The trailer, if it is good.
+pub(super) fn read_trailer(file: &dyn DiskFile, len: u64) -> std::io::Result<Option<Trailer>> {
+    let Some(at) = len.checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
     let mut bytes = [0; TRAILER_BYTES];
-    file.read_exact_at(&mut bytes, at).ok()?;
-    let trailer = Trailer::decode(&bytes).ok()?;
+    if !reads(file, &mut bytes, at)? {
+        return Ok(None);
+    }
+    let Ok(trailer) = Trailer::decode(&bytes) else { return Ok(None) };
     let fits =
         trailer.footer_offset >= FIRST && trailer.footer_offset.checked_add(trailer.footer_len) == Some(at);
-    fits.then_some(trailer)
+    Ok(fits.then_some(trailer))
 }
 
-pub(super) fn superblock_is_good(file: &dyn DiskFile, segment: SegmentId) -> bool {
+pub(super) fn superblock_is_good(file: &dyn DiskFile, segment: SegmentId) -> std::io::Result<bool> {
     let mut bytes = [0; SUPERBLOCK_BYTES];
-    file.read_exact_at(&mut bytes, 0).is_ok()
-        && Superblock::decode(&bytes).is_ok_and(|superblock| superblock.segment == segment)
+    Ok(reads(file, &mut bytes, 0)?
+        && Superblock::decode(&bytes).is_ok_and(|superblock| superblock.segment == segment))
+}
+
+/// Whether a sealed segment is good from its first byte to its last.
+pub(crate) fn is_whole(file: &dyn DiskFile, name: &SegmentFile) -> std::io::Result<bool> {
+    let Some(trailer) = read_trailer(file, file.size()?)? else { return Ok(false) };
+    let footer = match footer_of(file, trailer) {
+        Ok(footer) => footer,
+        Err(ReadProblem::Io(error)) if !is_damage(&error) => return Err(error),
+        Err(ReadProblem::Io(_) | ReadProblem::Bad(_)) => return Ok(false),
+    };
+    let end = trailer.footer_offset;
+    let walk = walk(file, name.id, end, end).map_err(std::io::Error::other)?;
+    Ok(walk.damaged.is_empty()
+        && walk.end == end
+        && walk.entries.len() == footer.entries.len()
+        && superblock_is_good(file, name.id)?)
 }

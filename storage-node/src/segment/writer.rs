@@ -3,11 +3,12 @@
 //! Invariant: after a failed sync the segment is poisoned: nothing more is written to it, nothing of the batch is
 //! acknowledged, and a new segment is opened. What its mark covers stays served.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use holdfast_model::Random;
 use holdfast_record::{
-    Footer, FooterEntry, RECORD_ALIGN, SUPERBLOCK_BYTES, SealedRecord, SegmentClass, Superblock, Trailer,
+    Features, Footer, FooterEntry, RECORD_ALIGN, SUPERBLOCK_BYTES, SealedRecord, SegmentClass, Superblock,
+    Trailer,
 };
 
 use super::{Location, MarkFile, SegmentFile, SegmentId};
@@ -56,6 +57,8 @@ pub struct SegmentWriter {
     setup: WriterSetup,
     class: SegmentClass,
     open: Option<OpenSegment>,
+    /// When the open segment was first seen to hold records: its age counts from then.
+    records_since: Option<Duration>,
 }
 
 /// A segment that takes appends: made by [`SegmentWriter`] or by recovery.
@@ -77,7 +80,7 @@ pub struct OpenSegment {
 impl SegmentWriter {
     /// A writer that goes on with a recovered segment, or opens one at the first append.
     pub fn new(setup: WriterSetup, class: SegmentClass, resume: Option<OpenSegment>) -> Self {
-        Self { setup, class, open: resume }
+        Self { setup, class, open: resume, records_since: None }
     }
 
     /// Appends a record; it is durable after [`Self::sync`]. An error means that the batch must fail: see [`Self::abandon`].
@@ -133,11 +136,24 @@ impl SegmentWriter {
         metrics::segment_poisoned();
         tracing::error!(segment = %path.display(), error = %cause, "segment poisoned: a new one is opened");
         self.open = None;
+        self.records_since = None;
+    }
+
+    /// Seals the open segment if it has held records for so long; what it holds must be durable. `now` is of a monotonic clock.
+    /// A restart begins to count again.
+    pub fn seal_if_older(&mut self, now: Duration, than: Duration) -> Result<(), Error> {
+        if self.open.as_ref().is_none_or(|open| open.entries.is_empty()) {
+            self.records_since = None;
+            return Ok(());
+        }
+        let since = *self.records_since.get_or_insert(now);
+        if now.saturating_sub(since) < than { Ok(()) } else { self.seal() }
     }
 
     /// Seals the open segment: footer, trailer, sync, read-only. What it holds is durable then.
     pub fn seal(&mut self) -> Result<(), Error> {
         let Some(open) = self.open.take() else { return Ok(()) };
+        self.records_since = None;
         let path = open.name.path();
         if let Err(error) = open.seal(&*self.setup.disk) {
             metrics::segment_poisoned();
@@ -159,7 +175,9 @@ fn create(setup: &WriterSetup, name: SegmentFile) -> Result<OpenSegment, Error> 
     let disk = &*setup.disk;
     let mark = MarkFile::create(disk, &name.mark_path(), id, SUPERBLOCK_BYTES as u64)?;
     let SegmentIdentity { cluster, node, disk: disk_id, generation } = setup.identity;
-    let superblock = Superblock { cluster, node, disk: disk_id, segment: id, generation, class }.encode();
+    let features = Features::default();
+    let superblock =
+        Superblock { cluster, node, disk: disk_id, segment: id, generation, class, features }.encode();
     let path = name.path();
     let file = disk.create(&path).map_err(Error::io("create", &path))?;
     file.write_all_at(&superblock, 0).map_err(Error::io("write", &path))?;

@@ -1,17 +1,23 @@
 //! What repair needs of the store: copies with their protection, the index by slices, and the check of stored bytes.
 
-use std::sync::atomic::Ordering;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
 
-use holdfast_model::{ChunkId, RecordKey, TenantId};
+use holdfast_model::{ChunkId, Millis, RecordKey, TenantId};
 use holdfast_record::SealedRecord;
 
-use super::{Store, knows_damage};
+use super::{PutOutcome, Store, knows_damage};
 use crate::{
     Error,
-    index::{ChunkIndex, IndexEntry},
+    disk::Disk,
+    index::{ChunkIndex, IndexBatch, IndexEntry},
     metrics,
+    ownership::DataFolder,
     repair::{Copy, Protection},
-    segment::{DamagedRange, SegmentFile, SegmentId, is_damage},
+    segment::{DamagedRange, Recovery, SegmentFile, SegmentId, SegmentIdentity, is_damage, rewrite_frame},
 };
 
 /// Index entries looked at in one go when damaged bytes are matched with records.
@@ -27,6 +33,32 @@ pub(crate) struct Checked {
     pub next: u64,
     /// Records that turned out damaged.
     pub damaged_records: u64,
+}
+
+/// What it takes to make the frame of a segment anew.
+pub(super) struct Frames {
+    disk: Arc<dyn Disk>,
+    quarantine: PathBuf,
+    identity: SegmentIdentity,
+}
+
+impl Frames {
+    pub(super) fn new(disk: Arc<dyn Disk>, folder: &DataFolder, identity: SegmentIdentity) -> Self {
+        Self { disk, quarantine: folder.quarantine.clone(), identity }
+    }
+}
+
+/// What reading back some records told.
+#[derive(Debug, Default)]
+pub(crate) struct Sample {
+    /// How many.
+    pub n_records: u64,
+    /// How many of them cannot be read.
+    pub n_unreadable: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// The last; none where the index ended.
+    pub last: Option<RecordKey>,
 }
 
 impl Store {
@@ -61,12 +93,60 @@ impl Store {
         Ok(copies)
     }
 
-    /// Segments and up to where everything in them is durable, in the order of their names.
+    /// Stores copies from other nodes, as [`Self::put`] does; they are refused before ingest is.
+    pub(crate) async fn put_copies(
+        &self,
+        records: Vec<SealedRecord>,
+        epoch: u64,
+    ) -> Result<Vec<PutOutcome>, String> {
+        match self.space.repair_stopped() {
+            Some(reason) => Err(reason),
+            None => self.put(records, epoch).await,
+        }
+    }
+
+    /// Raises how records that are here are protected: touches by their epoch, and write epochs with lock floors.
+    pub(crate) async fn protect(
+        self: &Arc<Self>,
+        touches: BTreeMap<u64, Vec<RecordKey>>,
+        raises: Vec<(RecordKey, u64, Millis)>,
+    ) -> Result<(), Error> {
+        for (epoch, keys) in touches {
+            self.touch(keys, epoch).await.map_err(|reason| Error::NotProtected { reason })?;
+        }
+        let store = self.clone();
+        let raise = move || store.index.apply(&IndexBatch { raises, ..IndexBatch::default() });
+        self.executor.run(raise).await
+    }
+
+    /// Reads back up to `n` records of the index behind a key, up to about `budget` bytes. Those that cannot be read are set
+    /// aside. Blocks on the disk.
+    pub(crate) fn sample(&self, after: Option<RecordKey>, n: usize, budget: usize) -> Result<Sample, Error> {
+        let from = after.unwrap_or(FIRST_KEY);
+        let mut sample = Sample::default();
+        // The page may begin with the key itself.
+        for (key, entry) in self.index.range(&from, &LAST_KEY, n.saturating_add(1))? {
+            if Some(key) == after {
+                continue;
+            }
+            sample.n_unreadable += u64::from(self.read_verified(&key, &entry)?.is_none());
+            sample.n_records += 1;
+            sample.bytes += u64::from(entry.location.len);
+            sample.last = Some(key);
+            if sample.bytes >= budget as u64 {
+                break;
+            }
+        }
+        Ok(sample)
+    }
+
+    /// Segments that can be checked and up to where everything in them is durable, in the order of their names.
     pub(crate) fn segments(&self) -> Result<Vec<(SegmentFile, u64)>, Error> {
         let progress = self.index.progress()?;
         Ok(progress
             .into_iter()
             .filter_map(|(name, end)| Some((SegmentFile::parse(std::path::Path::new(""), &name)?, end)))
+            .filter(|(file, _)| self.reserved.may_check(&file.id))
             .collect())
     }
 
@@ -96,25 +176,79 @@ impl Store {
         Ok(Checked { next, damaged_records })
     }
 
-    /// Checks what stands around the records of a segment. Damage there takes nothing away now, but is told: a start would
-    /// have to walk the segment. Blocks on the disk.
-    pub(crate) fn check_frame(&self, segment: SegmentId) -> Result<(), Error> {
-        let damaged = self.reader.check_frame(segment)?;
+    /// Checks what stands around the records of a segment, and makes it anew where it is damaged and the records, which the
+    /// index knows to end at `end`, are all good. Otherwise it is told: they are served, and a start has to walk them. Blocks
+    /// on the disk.
+    pub(crate) fn check_frame(&self, segment: SegmentId, end: u64) -> Result<(), Error> {
+        let damaged = self.reader.check_frame(segment, end)?;
         let ranges: Vec<_> = damaged.iter().map(|(_, range)| *range).collect();
         if ranges.is_empty() {
             return Ok(());
         }
-        let new = self.state.add_damaged(&ranges)?;
-        if new > 0 {
-            let what: Vec<_> = damaged.iter().map(|(what, _)| *what).collect();
-            tracing::error!(
-                segment = hex::encode(segment),
-                what = what.join(" and "),
-                "damaged around the records of a segment: they are served, and its next start walks them"
-            );
+        let what = damaged.iter().map(|(what, _)| *what).collect::<Vec<_>>().join(" and ");
+        let is_news = self.note_damage(&ranges)? > 0;
+        let segment_id = hex::encode(segment);
+        match self.rewrite_frame(segment, end, &ranges) {
+            Ok(true) => {
+                metrics::frame_rewritten();
+                tracing::warn!(
+                    segment = segment_id,
+                    what,
+                    "damaged around the records of a segment: made anew from them"
+                );
+            }
+            Ok(false) if is_news => tracing::error!(
+                segment = segment_id,
+                what,
+                "damaged around the records of a segment, not all of which are good: those that are, are served"
+            ),
+            Ok(false) => {}
+            // The segment is as it was: the next check tries again.
+            Err(error) => {
+                tracing::error!(segment = segment_id, what, %error, "damaged around the records of a segment, which cannot be made anew now");
+            }
         }
-        self.count_damaged(new);
         Ok(())
+    }
+
+    /// Only of a sealed segment: an open one gets its frame when it is sealed.
+    fn rewrite_frame(&self, segment: SegmentId, end: u64, damaged: &[DamagedRange]) -> Result<bool, Error> {
+        let Some(name) = self.name_of(segment) else { return Ok(false) };
+        if !self.is_sealed(&name)? || !self.reserved.may_write(&segment) {
+            return Ok(false);
+        }
+        let Frames { disk, quarantine, identity } = &self.frames;
+        let context = Recovery { disk: &**disk, quarantine };
+        let is_done = rewrite_frame(&context, &name, *identity, end, damaged)?;
+        self.reader.reopen(&segment);
+        Ok(is_done)
+    }
+
+    /// Where a segment is.
+    fn name_of(&self, segment: SegmentId) -> Option<SegmentFile> {
+        let path = self.reader.path(&segment)?;
+        SegmentFile::parse(path.parent()?, path.file_name()?.to_str()?)
+    }
+
+    /// Whether a segment takes no more records.
+    pub(crate) fn is_sealed_segment(&self, segment: SegmentId) -> Result<bool, Error> {
+        self.name_of(segment).map_or(Ok(false), |name| self.is_sealed(&name))
+    }
+
+    fn is_sealed(&self, name: &SegmentFile) -> Result<bool, Error> {
+        let mark = name.mark_path();
+        Ok(!self.frames.disk.exists(&mark).map_err(Error::io("look for", &mark))?)
+    }
+
+    /// Remembers damage that takes no record away; says how much of it was not known.
+    pub(crate) fn note_damage(&self, ranges: &[DamagedRange]) -> Result<u64, Error> {
+        if ranges.is_empty() {
+            return Ok(0);
+        }
+        let new = self.state.add_damaged(ranges)?;
+        self.index.apply(&knows_damage(&self.state.damaged()?))?;
+        self.count_damaged(new);
+        Ok(new)
     }
 
     fn count_damaged(&self, new: u64) {

@@ -119,6 +119,18 @@ impl SimDisk {
         self.state().is_dead
     }
 
+    /// Another disk takes its place, an empty one. The process that is attached sees that it is gone.
+    pub fn wipe(&self) {
+        let mut state = self.state();
+        state.is_dead = true;
+        state.fuse = None;
+        state.names.clear();
+        state.durable_names.clear();
+        state.folders.clear();
+        state.changes.clear();
+        state.files.clear();
+    }
+
     /// The machine stops at the operation after so many more.
     pub fn set_fuse(&self, n_operations: u64) {
         self.state().fuse = Some(n_operations);

@@ -6,13 +6,16 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use holdfast_model::Role;
+use holdfast_proto::LAYOUT_VERSION_METADATA;
 use holdfast_runtime::{
     GrpcError, PeerIdentity,
     grpc::{AnyChannel, ChannelError, Connect},
 };
 use holdfast_storage_node::ROLE_TABLE;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Frame;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
@@ -123,7 +126,15 @@ async fn serve(
 }
 
 /// As tonic's routes do.
-async fn dispatch(server: &mut NodeServer, request: Request<Body>) -> Response<Body> {
+async fn dispatch(server: &mut NodeServer, mut request: Request<Body>) -> Response<Body> {
+    if let Some(layout) = server.takes_any_layout.as_ref().and_then(|node| node.layout())
+        && let Some(version) = request.headers_mut().get_mut(LAYOUT_VERSION_METADATA)
+    {
+        *version = layout.version.0.into();
+    }
+    if server.hands_nothing_over && request.uri().path().ends_with("/HandOver") {
+        return empty_answer().await;
+    }
     let is_repair = request.uri().path().starts_with("/holdfast.storage.v1.StorageRepair/");
     let answered =
         if is_repair { server.repair.call(request).await } else { server.node.call(request).await };
@@ -131,6 +142,21 @@ async fn dispatch(server: &mut NodeServer, request: Request<Body>) -> Response<B
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// An answer all of whose fields are empty.
+async fn empty_answer() -> Response<Body> {
+    const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
+    let (frames, leaving) = mpsc::channel(FRAMES_MAX);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    for frame in [Frame::data(EMPTY_MESSAGE), Frame::trailers(trailers)] {
+        // The other end lies below and waits.
+        let _sent = frames.send(Ok(frame)).await;
+    }
+    let mut response = Response::new(Body::new(PipeBody::of(leaving, None)));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response
 }
 
 /// The check of role against RPC that stands in front of every service.

@@ -18,7 +18,7 @@ use holdfast_model::Role;
 use holdfast_proto::storage::{
     storage_node_server::StorageNodeServer, storage_repair_server::StorageRepairServer,
 };
-use holdfast_storage_node::{RepairService, Service};
+use holdfast_storage_node::{Node, RepairService, Service};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout_at},
@@ -35,6 +35,10 @@ pub struct NodeServer {
     pub node: StorageNodeServer<Service>,
     /// For other nodes.
     pub repair: StorageRepairServer<RepairService>,
+    /// A planted defect: this node takes every caller to work by its own layout.
+    pub takes_any_layout: Option<Arc<Node>>,
+    /// A planted defect: whoever asks this node for the pins of what moved is told that there are none.
+    pub hands_nothing_over: bool,
 }
 
 /// A frame that cannot pass for so long breaks its stream, as HTTP/2 keep-alive does.

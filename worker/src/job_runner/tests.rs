@@ -122,8 +122,7 @@ fn a_lease(sim: &SimHandle, tenant: &str, token: GraphToken) -> Lease {
         tenant_keys: TenantKeys::generate(&SystemRandom),
         resource_key: ResourceKey::generate(&SystemRandom),
     };
-    let node =
-        LayoutNode { id: NodeId(1), site: "a".into(), address: "127.0.0.1:1".into(), capacity_bytes: 1 };
+    let node = LayoutNode::new(NodeId(1), "a".into(), "127.0.0.1:1".into(), 1);
     let replication = Replication { copies: 1, ack_sites: 1 };
     let layout = Layout::compute(LayoutVersion(1), "p".into(), replication, vec![node]).unwrap();
     Lease {

@@ -1,13 +1,19 @@
 //! The damage matrix: every kind of damage at every structural place of a node's files, while it runs and while it is
-//! stopped. Each ends in all records served right again by both owners, or in a refusal to start that names the file.
+//! stopped. Each ends in all records and pins served right again by both owners, or in a refusal to start that names the
+//! file.
 
 use std::path::Path;
 
 use super::*;
+use crate::{
+    pin::PinOutcome,
+    testing::{pin, put_pin},
+};
 
 const N_RECORDS: u32 = 12;
 const RECORD_BYTES: usize = 10_000;
 const FIRST: usize = 4_096;
+const N_PINS: u64 = 3;
 
 /// Where and how a file is damaged.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +43,7 @@ enum Target {
     Index,
     Queue,
     Touches,
+    Pins,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +70,7 @@ fn file_of(pool: &Pool, target: Target) -> Option<PathBuf> {
         Target::Index => Some(data.join("index.redb")),
         Target::Queue => Some(data.join("repair.redb")),
         Target::Touches => newest("touches", ".touch"),
+        Target::Pins => pool.segments(1, "pin").pop(),
     }
 }
 
@@ -113,6 +121,7 @@ async fn ends_well(target: Target, damage: Damage, when: When) {
     }
     pool.node(1).have_local(&caller(1), all[..6].iter().map(|one| one.header.id).collect()).await.unwrap();
     let before: Vec<_> = all.iter().map(|one| protection(&pool.node(1), one).unwrap()).collect();
+    put_pins(&pool.node(1), 1..=N_PINS);
     if when == When::Stopped {
         pool.stop(1).await;
     }
@@ -120,6 +129,7 @@ async fn ends_well(target: Target, damage: Damage, when: When) {
     if when == When::Stopped {
         pool.open(1);
     }
+    assert_eq!(pins_of(&pool.node(1)), expected_pins(), "{case}");
     // Never a wrong byte, before anything is healed: `serves` asserts that.
     for one in &all {
         serves(&pool.node(1), one).await;
@@ -143,6 +153,8 @@ async fn ends_well(target: Target, damage: Damage, when: When) {
     let is_told = match target {
         Target::Sealed => true,
         Target::Open => !matches!(damage, Damage::Append),
+        // A last pin that is torn off was acknowledged to nobody.
+        Target::Pins => matches!(damage, Damage::Flip(_) | Damage::Smear(..)),
         Target::Mark | Target::Index | Target::Queue | Target::Touches => false,
     };
     assert!(!is_told || pool.node(1).status().unwrap().quarantined_records > 0, "{case}: not reported");
@@ -150,6 +162,27 @@ async fn ends_well(target: Target, damage: Damage, when: When) {
         assert_eq!(backlog(&pool.node(id)), Backlog::default(), "{case}: node {id}");
     }
     assert_eq!(pool.node(1).store.n_records().unwrap(), u64::from(N_RECORDS), "{case}");
+    if target == Target::Pins {
+        // The pin segments alone tell every pin.
+        pool.stop(1).await;
+        fs::remove_file(pool.rigs[0].options.data.join("state.redb")).unwrap();
+        pool.open(1);
+    }
+    assert_eq!(pins_of(&pool.node(1)), expected_pins(), "{case}");
+}
+
+fn put_pins(node: &Node, sequences: std::ops::RangeInclusive<u64>) {
+    for n in sequences {
+        assert_eq!(put_pin(node, n, n).unwrap().0, PinOutcome::Stored);
+    }
+}
+
+fn pins_of(node: &Node) -> Vec<Bytes> {
+    node.read_pins(&caller(9), 0).unwrap().pins
+}
+
+fn expected_pins() -> Vec<Bytes> {
+    (1..=N_PINS).map(|n| pin(n, n, 5, 9_000_000_000).encode()).collect()
 }
 
 async fn all_end_well(target: Target, damages: &[Damage]) {
@@ -216,23 +249,79 @@ async fn damage_of_what_stands_beside_segments_ends_well() {
     )
     .await;
     for damage in [Flip(0), Smear(0, 20_000), Truncate(5_000), Truncate(0), Delete] {
-        // A database is open and in memory while the node runs: what happens to its file then, the next start sees.
-        ends_well(Target::Index, damage, When::Stopped).await;
+        // The queue is open and in memory while the node runs: what happens to its file then, the next start sees.
         ends_well(Target::Queue, damage, When::Stopped).await;
     }
     all_end_well(Target::Touches, &[Flip(0), Flip(-1), Truncate(10), Delete]).await;
 }
 
-#[tokio::test]
-async fn a_damaged_state_is_refused_with_its_name() {
-    for damage in [Damage::Smear(0, 4_096), Damage::Truncate(5_000)] {
-        let mut pool = Pool::start(2, 2);
-        put(&pool.node(1), &records(0..3)).await;
-        pool.stop(1).await;
-        let path = pool.rigs[0].options.data.join("state.redb");
-        apply(damage, &path);
-        let rig = &pool.rigs[0];
-        let refused = rig.open_at(&rig.options).err().unwrap_or_else(|| panic!("{damage:?} was not noticed"));
-        assert!(refused.to_string().contains("state"), "{refused}");
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_of_the_index_ends_well() {
+    use Damage::{Delete, Flip, Smear, Truncate};
+    let whole = [Flip(0), Smear(0, 20_000), Smear(0, 4 << 20), Truncate(5_000), Truncate(0), Delete];
+    all_end_well(Target::Index, &whole).await;
+    // Anywhere in it, also where pages are: what a clean stop left is not believed without its checksums.
+    let flips: Vec<_> = (1..12).map(|n| Flip(n * 8_192 + 77 * n)).collect();
+    all_end_well(Target::Index, &flips).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_of_pin_segments_ends_well() {
+    use Damage::{Append, Delete, Flip, Smear, Truncate};
+    let len = isize::try_from(expected_pins()[0].len().next_multiple_of(8)).unwrap();
+    let in_pins =
+        [Flip(0), Flip(100), Flip(4_096), Flip(4_096 + 60), Flip(4_096 + len + 9), Smear(4_090, 30)];
+    all_end_well(Target::Pins, &in_pins).await;
+    let ends = [Truncate(4_096), Truncate(4_096 + len + 4), Truncate(50), Truncate(0), Append, Delete];
+    all_end_well(Target::Pins, &ends).await;
+}
+
+/// A state is the one thing that nothing can tell again in full: what is damaged is refused, by its name. What is gone as a
+/// whole starts anew with the pins and their fences.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_state_is_refused_by_name_or_right() {
+    use Damage::{Delete, Flip, Smear, Truncate};
+    let len = isize::try_from(fs::metadata(state_of(&with_pins().await)).unwrap().len()).unwrap();
+    let mut damages = vec![Smear(0, 4_096), Smear(0, 8 << 20), Truncate(5_000), Truncate(len / 2)];
+    damages.extend([Truncate(0), Delete]);
+    damages.extend((0..48).map(|n| Flip(n * len / 48 + 13 * n)));
+    let mut n_refused = 0;
+    for damage in damages {
+        for when in [When::Running, When::Stopped] {
+            let mut pool = with_pins().await;
+            let case = format!("{damage:?} while {when:?}");
+            if when == When::Stopped {
+                pool.stop(1).await;
+            }
+            apply(damage, &state_of(&pool));
+            if when == When::Running {
+                pool.stop(1).await;
+            }
+            if let Err(refused) = pool.rigs[0].try_open() {
+                assert!(refused.to_string().contains("state.redb"), "{case}: {refused}");
+                n_refused += 1;
+                // Again and again, until somebody decides.
+                assert!(pool.rigs[0].try_open().is_err(), "{case}: refused only once");
+                continue;
+            }
+            let node = pool.open(1);
+            assert_eq!(pins_of(&node), expected_pins(), "{case}");
+            assert_eq!(put_pin(&node, N_PINS + 1, N_PINS - 1).unwrap().0, PinOutcome::Fenced, "{case}");
+            let is_new = matches!(damage, Truncate(0) | Delete);
+            assert!(is_new || node.state.session(SESSION).is_some(), "{case}: a session is forgotten");
+        }
     }
+    assert!(n_refused > 8, "{n_refused}");
+}
+
+async fn with_pins() -> Pool {
+    let mut pool = Pool::start(1, 1);
+    pool.node(1).open_session(&caller(1), SESSION, None).unwrap();
+    put_pins(&pool.node(1), 1..=N_PINS);
+    pool.restart(1).await;
+    pool
+}
+
+fn state_of(pool: &Pool) -> PathBuf {
+    pool.rigs[0].options.data.join("state.redb")
 }
