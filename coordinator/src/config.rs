@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use holdfast_model::{Layout, LayoutNode, LayoutVersion, NodeId, PoolId, Replication, SiteName};
+use holdfast_model::{Layout, LayoutNode, LayoutVersion, NodeDuty, NodeId, PoolId, Replication, SiteName};
 use holdfast_runtime::{ByteSize, TelemetryOptions, TlsOptions};
 use serde::{Deserialize, Serialize};
 
@@ -114,23 +114,59 @@ pub struct NodeOptions {
     pub site: String,
     /// Where it listens: `host:port`.
     pub address: String,
-    /// Its share of the partitions is proportional to this.
+    /// Its share of the partitions is proportional to this. A witness needs none.
+    #[serde(default)]
     pub capacity: ByteSize,
+    /// `data`, or `witness` for a node that only keeps pins: a third site, so that losing one of two does not stop decisions.
+    /// Default `data`.
+    #[serde(default)]
+    pub duty: ConfiguredDuty,
+}
+
+/// What the configuration can ask of a node. Draining is a command, not a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfiguredDuty {
+    /// Keeps data.
+    #[default]
+    Data,
+    /// Keeps pins only.
+    Witness,
 }
 
 impl PoolOptions {
+    /// The configured nodes, ordered by id, none of them seen yet.
+    pub(crate) fn layout_nodes(&self) -> Vec<LayoutNode> {
+        let mut nodes: Vec<LayoutNode> = self.nodes.iter().map(NodeOptions::layout_node).collect();
+        nodes.sort_by_key(|node| node.id);
+        nodes
+    }
+
+    /// How many copies, and where.
+    pub(crate) fn replication(&self) -> Replication {
+        Replication { copies: self.copies, ack_sites: self.ack_sites }
+    }
+
     /// Lays the partitions over the configured nodes.
     pub fn layout(&self, version: LayoutVersion) -> Result<Layout, Error> {
-        let nodes = self.nodes.iter().map(|node| {
-            LayoutNode::new(
-                NodeId(node.id),
-                SiteName(node.site.clone()),
-                node.address.clone(),
-                node.capacity.0,
-            )
-        });
-        let replication = Replication { copies: self.copies, ack_sites: self.ack_sites };
-        Ok(Layout::compute(version, PoolId(self.name.clone()), replication, nodes.collect())?)
+        let pool = PoolId(self.name.clone());
+        Ok(Layout::compute(version, pool, self.replication(), self.layout_nodes())?)
+    }
+}
+
+impl NodeOptions {
+    fn layout_node(&self) -> LayoutNode {
+        let duty = match self.duty {
+            ConfiguredDuty::Data => NodeDuty::Data,
+            ConfiguredDuty::Witness => NodeDuty::Witness,
+        };
+        let node = LayoutNode::new(
+            NodeId(self.id),
+            SiteName(self.site.clone()),
+            self.address.clone(),
+            self.capacity.0,
+        );
+        LayoutNode { duty, ..node }
     }
 }
 

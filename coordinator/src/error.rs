@@ -38,6 +38,15 @@ pub enum Error {
         /// The version refused.
         version: LayoutVersion,
     },
+    /// The layout changed between the plan and its use.
+    #[error("the layout has changed to version {version} since it was planned: plan again")]
+    LayoutChanged {
+        /// The version in use.
+        version: LayoutVersion,
+    },
+    /// A planned layout does not keep its promises.
+    #[error("the planned layout cannot be used: {0}")]
+    LayoutFault(#[from] holdfast_model::LayoutFault),
     /// The pool's nodes cannot be laid out.
     #[error("the pool cannot be laid out: {0}")]
     Layout(#[from] LayoutError),
@@ -192,9 +201,10 @@ impl Error {
                 ErrorCode::Unavailable
             }
             Self::TermLost { .. } | Self::Fenced { .. } => ErrorCode::Fenced,
-            Self::Transition { .. } | Self::OtherPin { .. } | Self::LayoutNotNewer { .. } => {
-                ErrorCode::Conflict
-            }
+            Self::Transition { .. }
+            | Self::OtherPin { .. }
+            | Self::LayoutNotNewer { .. }
+            | Self::LayoutChanged { .. } => ErrorCode::Conflict,
             Self::PinMismatch { .. }
             | Self::Invalid { .. }
             | Self::Wire(_)

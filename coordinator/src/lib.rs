@@ -13,6 +13,7 @@ pub mod error;
 pub mod folder_key;
 mod graph_access;
 pub mod job;
+mod layout_change;
 mod layout_push;
 mod leadership;
 mod metrics;
@@ -35,7 +36,7 @@ use tokio::task::JoinHandle;
 
 use crate::{catalog::Catalog, catalog::term::Leadership, core::Core, leadership::Leader};
 
-pub use config::{CoordinatorOptions, NodeOptions, PoolOptions, QueueOptions};
+pub use config::{ConfiguredDuty, CoordinatorOptions, NodeOptions, PoolOptions, QueueOptions};
 pub use error::Error;
 pub use folder_key::folder_key;
 pub use service::ROLE_TABLE;

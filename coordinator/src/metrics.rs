@@ -1,6 +1,9 @@
 //! Every metric of the coordinator. No label names a tenant or an item.
 
+use holdfast_model::Layout;
 use metrics::{counter, gauge};
+
+use crate::{core::NodeStatuses, layout_change::up};
 
 /// A job was claimed.
 pub(crate) fn claimed(class: &'static str) {
@@ -47,4 +50,17 @@ pub(crate) fn nodes(up: usize, all: usize) {
 /// A worker reported that Microsoft rejects its token.
 pub(crate) fn token_rejected() {
     counter!("holdfast_coordinator_token_rejections_total").increment(1);
+}
+
+/// What the nodes that answer know of copies, and how far a move is.
+#[allow(clippy::cast_precision_loss)]
+pub(crate) fn storage(layout: &Layout, answers: &NodeStatuses, configuration_differs: bool) {
+    let sum = |of: fn(&holdfast_storage_client::NodeStatus) -> u64| up(answers).map(of).sum::<u64>() as f64;
+    gauge!("holdfast_coordinator_nodes_full").set(sum(|one| u64::from(one.ingest_stopped)));
+    gauge!("holdfast_coordinator_records_below_policy").set(sum(|one| one.repair.records_below_policy));
+    gauge!("holdfast_coordinator_records_at_one_copy").set(sum(|one| one.repair.records_at_one_copy));
+    gauge!("holdfast_coordinator_records_damaged").set(sum(|one| one.repair.damaged_waiting));
+    gauge!("holdfast_coordinator_partitions_incomplete").set(sum(|one| one.partitions_incomplete));
+    gauge!("holdfast_coordinator_partitions_moving").set(layout.previous.len() as f64);
+    gauge!("holdfast_coordinator_layout_differs_from_configuration").set(f64::from(configuration_differs));
 }

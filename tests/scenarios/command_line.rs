@@ -357,6 +357,10 @@ fn look(scripts: &mut Scripts<'_>, snapshots: &[String]) {
     assert_eq!(inbox["entries"].as_array().map(Vec::len), Some(1));
     assert!(scripts.json("diff", &[&snapshots[0], &snapshots[1]])["changes"].is_array());
     assert_eq!(scripts.json("nodes", &[])["nodes"].as_array().map(Vec::len), Some(2));
+    assert_eq!(scripts.json("layout show", &[])["partitions_moving"], 0);
+    assert_eq!(scripts.json("layout plan", &[])["version_after"], 0);
+    assert_eq!(scripts.json("layout apply", &["--wait"])["partitions_moving"], 0);
+    assert_eq!(scripts.json("drain", &["1", "--undo"])["applied"], false);
     assert_eq!(scripts.json("audit", &["--newest", "3"])["chain_intact"], true);
 }
 

@@ -8,6 +8,7 @@ mod cluster_under_faults;
 mod command_line;
 mod examples;
 mod large_mailbox;
+mod layout_moves;
 mod leadership;
 mod old_formats;
 mod promises;

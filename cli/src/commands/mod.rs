@@ -8,6 +8,7 @@ mod diff;
 mod export;
 mod jobs;
 mod key;
+mod layout;
 mod nodes;
 mod resources;
 mod restore;
@@ -112,6 +113,11 @@ enum Command {
     Verify(verify::Options),
     /// Show the storage nodes
     Nodes(nodes::Options),
+    /// Show and change which storage node owns what
+    #[command(subcommand)]
+    Layout(layout::Command),
+    /// Move everything off a storage node, so that it can be switched off
+    Drain(layout::Drain),
     /// Show who did what
     Audit(audit::Options),
 }
@@ -140,6 +146,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, CliError> {
         Command::Export(options) => export::run(options, &server, format).await,
         Command::Verify(options) => verify::run(options, &server, format).await,
         Command::Nodes(options) => nodes::run(options, &server, format).await,
+        Command::Layout(command) => layout::run(command, &server, format).await,
+        Command::Drain(options) => layout::drain(options, &server, format).await,
         Command::Audit(options) => audit::run(options, &server, format).await,
     }
 }

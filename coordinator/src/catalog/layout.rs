@@ -2,7 +2,12 @@
 
 use holdfast_model::{Layout, LayoutVersion};
 
-use super::{Catalog, Columns as _, big, term::Leadership};
+use super::{
+    Catalog, Columns as _, Tx,
+    audit::{self, Actor},
+    big,
+    term::Leadership,
+};
 use crate::error::Error;
 
 impl Catalog {
@@ -22,14 +27,46 @@ impl Catalog {
 
     /// Adds a version. Its number must be above every earlier one of the pool.
     pub async fn add_layout(&self, leadership: &Leadership, layout: &Layout) -> Result<(), Error> {
-        let body =
-            serde_json::to_string(layout).map_err(|source| Error::Encode { what: "layout", source })?;
+        let body = body(layout)?;
         super::write!(self, leadership, tx => {
-            let sql = "INSERT INTO layouts (pool, version, body, created_ms) SELECT $1, $2, $3, $4 \
-                       WHERE NOT EXISTS (SELECT 1 FROM layouts WHERE pool = $1 AND version >= $2)";
-            let query = sqlx::query(sql).bind(layout.pool.0.clone()).bind(big(layout.version.0));
-            let added = query.bind(body.clone()).bind(tx.now).execute(tx.on()).await?;
-            if added.rows_affected() == 1 { Ok(()) } else { Err(Error::LayoutNotNewer { version: layout.version }) }
+            if insert(&mut tx, layout, &body).await? {
+                Ok(())
+            } else {
+                Err(Error::LayoutNotNewer { version: layout.version })
+            }
         })
     }
+
+    /// Puts a layout to use that an operator planned on another one: only while that is the newest.
+    pub async fn change_layout(
+        &self,
+        actor: &Actor,
+        (planned_on, layout): (LayoutVersion, &Layout),
+        subject: &str,
+    ) -> Result<(), Error> {
+        let body = body(layout)?;
+        super::write!(self, tx => {
+            let sql = "SELECT COALESCE(MAX(version), 0) AS version FROM layouts WHERE pool = $1";
+            let row = sqlx::query(sql).bind(layout.pool.0.clone()).fetch_one(tx.on()).await?;
+            let version = LayoutVersion(row.count("version")?);
+            if version != planned_on || !insert(&mut tx, layout, &body).await? {
+                Err(Error::LayoutChanged { version })
+            } else {
+                audit::append(&mut tx, actor, "layout.change", subject).await
+            }
+        })
+    }
+}
+
+fn body(layout: &Layout) -> Result<String, Error> {
+    serde_json::to_string(layout).map_err(|source| Error::Encode { what: "layout", source })
+}
+
+/// False when the number is not above every earlier one of the pool.
+async fn insert(tx: &mut Tx, layout: &Layout, body: &str) -> Result<bool, Error> {
+    let sql = "INSERT INTO layouts (pool, version, body, created_ms) SELECT $1, $2, $3, $4 \
+               WHERE NOT EXISTS (SELECT 1 FROM layouts WHERE pool = $1 AND version >= $2)";
+    let query = sqlx::query(sql).bind(layout.pool.0.clone()).bind(big(layout.version.0));
+    let added = query.bind(body.to_owned()).bind(tx.now).execute(tx.on()).await?;
+    Ok(added.rows_affected() == 1)
 }

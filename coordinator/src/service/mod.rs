@@ -38,6 +38,8 @@ pub static ROLE_TABLE: RoleTable = RoleTable(&[
     ("/holdfast.coordinator.v1.OperatorApi/Diff", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/ListAudit", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/ListNodes", OPERATOR),
+    ("/holdfast.coordinator.v1.OperatorApi/GetLayout", OPERATOR),
+    ("/holdfast.coordinator.v1.OperatorApi/ChangeLayout", OPERATOR),
 ]);
 
 /// Who asks: the role check in front of the services put it there.

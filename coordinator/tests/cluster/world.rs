@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use holdfast_coordinator::{
-    CoordinatorHandle, CoordinatorOptions, NodeOptions, Parts, PoolOptions, QueueOptions, catalog::Catalog,
+    ConfiguredDuty, CoordinatorHandle, CoordinatorOptions, NodeOptions, Parts, PoolOptions, QueueOptions,
+    catalog::Catalog,
 };
 use holdfast_job_queue::{InProcessConsumer, InProcessQueue, JobConsumer as _};
 use holdfast_model::{JobClass, JobId, Role};
@@ -220,6 +221,7 @@ fn node_options(node: &FakeNode) -> NodeOptions {
         site: node.site.clone(),
         address: node.addr.to_string(),
         capacity: ByteSize::gib(1),
+        duty: ConfiguredDuty::Data,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_coordinator::{
-    Error, NodeOptions, PoolOptions,
+    ConfiguredDuty, Error, NodeOptions, PoolOptions,
     catalog::{Catalog, term::Leadership},
     dispatch::{DispatchOptions, dispatch},
     job::{
@@ -465,6 +465,7 @@ pub async fn layouts_jobs_and_runs_are_found_again(world: World) {
             site: "a".to_owned(),
             address: "127.0.0.1:1".to_owned(),
             capacity: ByteSize::gib(1),
+            duty: ConfiguredDuty::Data,
         }],
     };
     for version in [1, 4] {

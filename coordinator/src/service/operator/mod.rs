@@ -6,6 +6,7 @@ mod browse;
 mod diff;
 mod folders;
 mod jobs;
+mod layout;
 mod nodes;
 mod plan;
 mod restore;
@@ -142,6 +143,20 @@ impl OperatorApi for OperatorService {
         request: Request<ListNodesRequest>,
     ) -> Result<Response<ListNodesResponse>, Status> {
         plain!(self, request, nodes)
+    }
+
+    async fn get_layout(
+        &self,
+        request: Request<GetLayoutRequest>,
+    ) -> Result<Response<GetLayoutResponse>, Status> {
+        plain!(self, request, layout)
+    }
+
+    async fn change_layout(
+        &self,
+        request: Request<ChangeLayoutRequest>,
+    ) -> Result<Response<ChangeLayoutResponse>, Status> {
+        plain!(self, request, change_layout)
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_model::JobState;
+use holdfast_model::{DataFolderId, JobState, Layout, NodeId};
 use holdfast_proto::coordinator::{
     FailedGroup, GetStatusRequest, GetStatusResponse, ListNodesRequest, ListNodesResponse, Node, TenantStatus,
 };
 
-use super::{OperatorService, jobs::JobNames};
-use crate::{catalog::audit::Actor, error::Error};
+use holdfast_storage_client::NodeStatus;
+
+use super::{
+    OperatorService,
+    jobs::JobNames,
+    layout::{duty_word, partitions_owned},
+};
+use crate::{catalog::audit::Actor, error::Error, layout_change::configuration_differs};
 
 /// Parked jobs shown on the status page; `holdfast jobs` lists all.
 const PARKED_SHOWN: u32 = 20;
@@ -17,36 +23,29 @@ impl OperatorService {
     pub(super) async fn nodes(&self, _: &Actor, _: ListNodesRequest) -> Result<ListNodesResponse, Error> {
         let layout = self.core.layout().await?;
         let answers = self.core.node_statuses(&layout).await;
-        let nodes = answers.into_iter().map(|(node, answer)| {
-            let index = layout.nodes.iter().position(|other| other.id == node.id);
-            let owned = layout.owners.iter().filter(|row| row.iter().any(|i| Some(usize::from(*i)) == index));
-            let mut wire = Node {
+        let nodes = answers.into_iter().zip(partitions_owned(&layout)).map(|((node, answer), partitions)| {
+            let known = node.folder;
+            let wire = Node {
                 id: node.id.0,
+                duty: duty_word(&node).to_owned(),
                 site: node.site.0,
                 address: node.address,
-                partitions: owned.count() as u64,
+                partitions,
                 ..Default::default()
             };
             match answer {
                 Ok(status) => {
-                    wire.state = "up".to_owned();
-                    wire.bytes_used = status.bytes_used;
-                    wire.bytes_free = status.bytes_free;
-                    wire.records = status.records;
-                    wire.reason = match (status.ingest_stopped, status.quarantined_records) {
-                        (true, _) => "the disk is full: add a disk or a node".to_owned(),
-                        (false, 0) => String::new(),
-                        (false, n) => format!("{n} damaged records are in quarantine"),
-                    };
+                    let reason = reason(node.id, known, &status, &layout);
+                    Node { state: "up".to_owned(), reason, ..measured(wire, &status) }
                 }
-                Err(error) => {
-                    wire.state = "down".to_owned();
-                    wire.reason = error.to_string();
-                }
+                Err(error) => Node { state: "down".to_owned(), reason: error.to_string(), ..wire },
             }
-            wire
         });
-        Ok(ListNodesResponse { nodes: nodes.collect() })
+        Ok(ListNodesResponse {
+            nodes: nodes.collect(),
+            moving: layout.is_moving(),
+            configuration_differs: configuration_differs(&self.core.options.pool, &layout),
+        })
     }
 
     pub(super) async fn status(
@@ -108,5 +107,46 @@ impl OperatorService {
         answer.sites = layout.nodes.iter().map(|node| &node.site).collect::<BTreeSet<_>>().len() as u64;
         answer.sites_up = up.iter().map(|node| &node.site).collect::<BTreeSet<_>>().len() as u64;
         Ok(())
+    }
+}
+
+/// What a human should know of a node that answers; empty when there is nothing.
+fn reason(id: NodeId, known: Option<DataFolderId>, status: &NodeStatus, layout: &Layout) -> String {
+    if known.is_some() && status.folder != known {
+        return format!(
+            "it has another data folder than it had: mount the right disk, or run `holdfast layout apply --lost {}`",
+            id.0
+        );
+    }
+    if status.ingest_stopped {
+        return "the disk is full: add a disk or a node".to_owned();
+    }
+    if status.layout_version < layout.version {
+        return format!("it works by layout {}, not yet by {}", status.layout_version, layout.version);
+    }
+    if status.quarantined_records > 0 {
+        return format!("{} damaged records are in quarantine", status.quarantined_records);
+    }
+    String::new()
+}
+
+fn measured(node: Node, status: &NodeStatus) -> Node {
+    let repair = &status.repair;
+    Node {
+        bytes_used: status.bytes_used,
+        bytes_free: status.bytes_free,
+        records: status.records,
+        pins: status.pins,
+        partitions_incomplete: status.partitions_incomplete,
+        records_below_policy: repair.records_below_policy,
+        records_at_one_copy: repair.records_at_one_copy,
+        damaged_waiting: repair.damaged_waiting,
+        oldest_age_ms: u64::try_from(repair.oldest_age.as_millis()).unwrap_or(u64::MAX),
+        last_comparison_ms: repair.last_comparison_ms.unwrap_or(0),
+        last_scrub_ms: repair.last_scrub_ms.unwrap_or(0),
+        scrub_permille: repair.scrub_permille.unwrap_or(0),
+        quarantined_records: status.quarantined_records,
+        repaired_records: repair.repaired_records,
+        ..node
     }
 }

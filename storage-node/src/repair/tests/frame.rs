@@ -139,15 +139,17 @@ async fn what_is_new_is_read_back_within_a_day_and_only_once() {
     for one in &news {
         put(&pool.node(1), std::slice::from_ref(one)).await;
     }
+    // Both before the first step: which segment that reads is chance.
     pool.rot(1, &news[8], 0.5);
+    pool.rot(1, &news[24], 0.5);
     pool.now_ms += 3_600_000;
     // A restart between two steps goes on.
     assert_eq!(pool.node(1).scrub_step(pool.now_ms, Pace::Scheduled).await.unwrap(), Step::More);
     pool.restart(1).await;
-    pool.rot(1, &news[24], 0.5);
     assert!(pool.scrub_scheduled(1).await > 0);
-    assert_eq!((pool.node(1).store.n_damaged(), backlog(&pool.node(1)).damaged), (2, 2));
-    pool.resync(1).await;
+    assert_eq!(pool.node(1).store.n_damaged(), 2);
+    // What was queued just before the restart may be found again by a comparison only.
+    pool.round().await;
     for one in &news {
         assert!(serves(&pool.node(1), one).await);
     }
