@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
 
 use holdfast_job_queue::JobPublisher;
 use holdfast_model::{
-    Clock, Epoch, Fence, Generation, JobId, Layout, LayoutNode, Millis, NodeId, PoolId, Random, ResourceId,
+    Clock, Epoch, Fence, Generation, JobId, Layout, LayoutNode, Millis, PoolId, Random, ResourceId,
     SessionClaims, TenantId, Verb, Workload,
 };
 use holdfast_proto::{signed::Signer, storage};
 use holdfast_repository::{JobKeys, KeyProvider, StoreError};
-use holdfast_storage_client::{AppliedLayout, NodeStatus, StorageClient};
+use holdfast_storage_client::{NodeStatus, StorageClient};
 
 use crate::{
     catalog::{Catalog, resource::ResourceRow, tenant::TenantRow},
@@ -51,8 +51,6 @@ pub(crate) struct TokenFor {
 
 /// What each node answered.
 pub(crate) type NodeStatuses = Vec<(LayoutNode, Result<NodeStatus, StoreError>)>;
-/// What each node made of a layout.
-pub(crate) type Applied = Vec<(NodeId, Result<AppliedLayout, StoreError>)>;
 
 impl Core {
     /// The newest layout of the pool; read again only when its version changed.
@@ -106,14 +104,14 @@ impl Core {
         answers
     }
 
-    /// Installs a layout on every node; each tried once.
-    pub(crate) async fn apply_layout(
-        &self,
-        layout: &Layout,
-        generation: Generation,
-        epoch: Epoch,
-    ) -> Applied {
-        self.storage.apply_layout(layout, generation, epoch).await
+    /// Installs a layout on every node, each tried once, and tells the log. The layout loop tries again those that failed.
+    pub(crate) async fn apply_layout(&self, layout: &Layout, generation: Generation, epoch: Epoch) {
+        for (node, outcome) in self.storage.apply_layout(layout, generation, epoch).await {
+            match outcome {
+                Ok(applied) => tracing::info!(%node, version = applied.layout_version.0, "layout applied"),
+                Err(error) => tracing::warn!(%node, %error, "the layout was not applied; tried again"),
+            }
+        }
     }
 
     /// Unwraps what a job of one resource needs.

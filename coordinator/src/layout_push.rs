@@ -36,12 +36,7 @@ pub(crate) async fn step(core: &Core, leadership: &Leadership) -> Result<Step, E
     };
     // A node that joined with this version has not answered yet.
     if up(&answers).any(behind) || answers.len() < layout.nodes.len() {
-        for (node, outcome) in core.apply_layout(&layout, generation, epoch).await {
-            match outcome {
-                Ok(applied) => tracing::info!(%node, version = applied.layout_version.0, "layout applied"),
-                Err(error) => tracing::warn!(%node, %error, "the layout was not applied; tried again"),
-            }
-        }
+        core.apply_layout(&layout, generation, epoch).await;
     }
     Ok(Step::Idle)
 }

@@ -89,20 +89,10 @@ impl OperatorService {
             self.core.catalog.change_layout(actor, next, &subject).await?;
             tracing::info!(version = planned.after.version.0, subject, "a new layout is stored");
             answer.applied = true;
-            self.push(&planned.after).await?;
+            let (generation, epoch) = self.core.catalog.numbers().await?;
+            self.core.apply_layout(&planned.after, generation, epoch).await;
         }
         Ok(answer)
-    }
-
-    /// Tells the nodes at once; the layout loop tells those that do not hear it now.
-    async fn push(&self, layout: &Layout) -> Result<(), Error> {
-        let (generation, epoch) = self.core.catalog.numbers().await?;
-        for (node, outcome) in self.core.apply_layout(layout, generation, epoch).await {
-            if let Err(error) = outcome {
-                tracing::warn!(%node, %error, "the layout was not applied; tried again");
-            }
-        }
-        Ok(())
     }
 }
 
