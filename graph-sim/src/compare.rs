@@ -60,6 +60,50 @@ fn plain(message: &TruthMessage) -> Value {
     serde_json::to_value(message).expect("a truth is plain data")
 }
 
+/// Says what differs between two truths of another workload; empty when nothing does.
+///
+/// Records are matched by their `identity`, because a restored item has a new id.
+pub fn differences_of(before: &[Value], after: &[Value]) -> Vec<String> {
+    let (before, mut after) = (records_by_identity(before), records_by_identity(after));
+    let mut found = Vec::new();
+    for (identity, originals) in before {
+        let restored = after.remove(&identity).unwrap_or_default();
+        if originals.len() != restored.len() {
+            found.push(format!("{identity}: {} before, {} after", originals.len(), restored.len()));
+            continue;
+        }
+        for (original, copy) in originals.iter().zip(&restored) {
+            found.extend(
+                differing_properties(original, copy).map(|property| format!("{identity}: {property}")),
+            );
+        }
+    }
+    found.extend(after.into_iter().map(|(identity, extra)| format!("{identity}: {} too many", extra.len())));
+    found
+}
+
+/// Records without their ids; those with one identity are in an order of their own.
+fn records_by_identity(records: &[Value]) -> BTreeMap<String, Vec<Value>> {
+    let mut map = BTreeMap::<String, Vec<Value>>::new();
+    for record in records {
+        let mut record = record.clone();
+        record["id"] = Value::Null;
+        let identity = record["identity"].as_str().unwrap_or_default().to_owned();
+        map.entry(identity).or_default().push(record);
+    }
+    for same in map.values_mut() {
+        same.sort_by_cached_key(Value::to_string);
+    }
+    map
+}
+
+fn differing_properties<'a>(original: &'a Value, copy: &'a Value) -> impl Iterator<Item = String> + 'a {
+    let properties = original.as_object().into_iter().flatten();
+    properties
+        .filter(|(name, value)| **value != copy[name.as_str()])
+        .map(|(name, value)| format!("{name} was {value}, is {}", copy[name.as_str()]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +129,16 @@ mod tests {
     fn a_missing_and_an_extra_message_are_named() {
         assert_eq!(differences(&[message("x")], &[]), ["/Inbox <a>: 1 before, 0 after"]);
         assert_eq!(differences(&[], &[message("x")]), ["/Inbox <a>: 1 too many"]);
+    }
+
+    #[test]
+    fn records_are_compared_property_by_property() {
+        let record = |id: u32, title: &str| serde_json::json!({"id": id, "identity": "a", "title": title});
+        assert!(
+            differences_of(&[record(1, "x"), record(2, "y")], &[record(3, "y"), record(4, "x")]).is_empty()
+        );
+        assert_eq!(differences_of(&[record(1, "x")], &[record(2, "y")]), ["a: title was \"x\", is \"y\""]);
+        assert_eq!(differences_of(&[record(1, "x")], &[]), ["a: 1 before, 0 after"]);
+        assert_eq!(differences_of(&[], &[record(1, "x")]), ["a: 1 too many"]);
     }
 }

@@ -1,4 +1,6 @@
 //! `/_control`: what tests and the demo do to the tenant behind Graph's back. No authentication.
+//!
+//! `truth` and `evolve` take a `workload` and mean mail when none is named; `wipe` and `expire-delta` then mean all.
 
 use std::sync::Arc;
 
@@ -9,15 +11,15 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::evolve::{Evolution, evolve};
+use crate::evolve::{Evolution, Unknown, evolve};
 use crate::http::plain;
 use crate::options::SimOptions;
 use crate::query::Query;
-use crate::truth;
+use crate::workloads::{self, Slice, Workload};
 use crate::world::World;
 
 /// Options that change while it runs; the population does not.
-const CHANGEABLE: [&str; 8] = [
+const CHANGEABLE: [&str; 9] = [
     "limits",
     "latency-ms",
     "token-lifetime-seconds",
@@ -25,6 +27,7 @@ const CHANGEABLE: [&str; 8] = [
     "page-size-max",
     "attachments-on-non-drafts",
     "attachment-overhead",
+    "per-calendar-delta",
     "faults",
 ];
 
@@ -32,12 +35,24 @@ const CHANGEABLE: [&str; 8] = [
 #[serde(deny_unknown_fields)]
 struct ForUser {
     user: String,
+    /// None = all of them.
+    workload: Option<String>,
 }
 
 enum Problem {
     BadRequest(String),
     NoSuchUser(String),
+    NoSuchWorkload(String),
     NotFound,
+}
+
+impl From<Unknown> for Problem {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::User(name) => Self::NoSuchUser(name),
+            Unknown::Workload(name) => Self::NoSuchWorkload(name),
+        }
+    }
 }
 
 /// Answers a control call; heavy ones run off the async threads.
@@ -52,6 +67,7 @@ pub(crate) async fn handle(world: Arc<World>, parts: &Parts, path: &[String], bo
             let (status, text) = match problem {
                 Problem::BadRequest(text) => (400, text),
                 Problem::NoSuchUser(user) => (404, format!("no such user: {user}")),
+                Problem::NoSuchWorkload(name) => (404, format!("no such workload: {name}")),
                 Problem::NotFound => (404, "no such control call".into()),
             };
             plain(status, "application/json", json!({"error": text}).to_string().into_bytes())
@@ -80,16 +96,18 @@ fn answer(
         "truth" if !post => list_truth(world, query),
         "evolve" if post => {
             let evolution: Evolution = decode(body)?;
-            evolve(world, &evolution).map(|done| encode(&done)).map_err(Problem::NoSuchUser)
+            Ok(encode(&evolve(world, &evolution)?))
         }
         "wipe" if post => {
-            let user = user(world, body)?;
-            let mut mailbox = world.mailbox(user);
-            let messages = mailbox.messages.len();
-            mailbox.wipe();
-            drop(mailbox);
+            let (user, workloads) = addressed(world, body)?;
+            let gone: serde_json::Map<String, Value> = workloads
+                .iter()
+                .filter_map(|workload| {
+                    Some((workload.items().to_owned(), workload.wipe(world, user)?.into()))
+                })
+                .collect();
             world.blobs.collect();
-            Ok(encode(&json!({"messages": messages})))
+            Ok(encode(&gone))
         }
         "reset-counters" if post => {
             world.counters.reset();
@@ -102,8 +120,8 @@ fn answer(
             Ok(b"{}".to_vec())
         }
         "expire-delta" if post => {
-            let user = user(world, body)?;
-            world.mailbox(user).epoch += 1;
+            let (user, workloads) = addressed(world, body)?;
+            workloads.iter().for_each(|workload| workload.expire_delta(world, user));
             Ok(b"{}".to_vec())
         }
         _ => Err(Problem::NotFound),
@@ -130,12 +148,23 @@ fn list_truth(world: &World, query: &Query) -> Result<Vec<u8>, Problem> {
     let skip = query.number("skip").map_err(Problem::BadRequest)?.unwrap_or(0);
     let top = query.number("top").map_err(Problem::BadRequest)?.unwrap_or(usize::MAX);
     let with_body = query.get("body").is_some_and(|value| value == "1" || value == "true");
-    Ok(encode(&truth::list(world, user, skip, top, with_body)))
+    let workload = workload(query.get("workload").unwrap_or(workloads::DEFAULT))?;
+    Ok(encode(&workload.truth(world, user, &Slice { skip, top, with_body })))
 }
 
-fn user(world: &World, body: &Bytes) -> Result<u32, Problem> {
-    let ForUser { user } = decode(body)?;
-    world.people.find(&user).ok_or(Problem::NoSuchUser(user))
+fn workload(name: &str) -> Result<&'static dyn Workload, Problem> {
+    workloads::find(name).ok_or_else(|| Problem::NoSuchWorkload(name.into()))
+}
+
+/// Whom and what a call is about.
+fn addressed(world: &World, body: &Bytes) -> Result<(u32, Vec<&'static dyn Workload>), Problem> {
+    let ForUser { user, workload: name } = decode(body)?;
+    let number = world.people.find(&user).ok_or(Problem::NoSuchUser(user))?;
+    let workloads = match name {
+        Some(name) => vec![workload(&name)?],
+        None => workloads::ALL.to_vec(),
+    };
+    Ok((number, workloads))
 }
 
 fn decode<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {

@@ -25,6 +25,8 @@ pub struct CountersSnapshot {
     pub early_after_429: u64,
     /// Calls that would have sent mail to people.
     pub would_have_sent_mail: u64,
+    /// The same by what they were, such as `send` or `calendar_event_create`.
+    pub would_have_sent: BTreeMap<String, u64>,
     /// What did not match Microsoft's description, at most 200.
     pub openapi_violations: Vec<String>,
     /// Access tokens given.
@@ -61,6 +63,14 @@ impl Counters {
         self.with(|all| {
             let kinds = all.requests.entry(mailbox.into()).or_default();
             *kinds.entry(kind.into()).or_default() += 1;
+        });
+    }
+
+    /// Something that would have sent mail to people.
+    pub(crate) fn would_send(&self, kind: &str) {
+        self.with(|all| {
+            all.would_have_sent_mail += 1;
+            *all.would_have_sent.entry(kind.into()).or_default() += 1;
         });
     }
 

@@ -1,23 +1,28 @@
 //! Delta rounds over numbered changes.
 //!
 //! Invariant: a token is a position plus the options of the first call; it holds nothing the server must remember,
-//! so any number of clients replay any page at any time, until the mailbox's epoch is raised.
+//! so any number of clients replay any page at any time, until the state's epoch is raised.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use crate::mailbox::{Mailbox, ROOT};
+use crate::http::{Call, Refusal, refuse};
+use crate::json::text;
+use crate::query::Query;
 
 /// What a `$skiptoken` or `$deltatoken` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Token {
-    /// Folder of messages; none for the folders themselves.
-    #[serde(rename = "f")]
-    pub folder: Option<u32>,
+    /// What the round is about, such as one folder's messages.
+    #[serde(rename = "c")]
+    pub collection: String,
     /// Everything numbered above it is still to come.
     #[serde(rename = "p")]
     pub position: u64,
+    /// The number of a change with many lines, and how many of them were given already.
+    #[serde(rename = "w", default)]
+    pub within: Option<(u64, usize)>,
     /// Removals up to this number are none of the client's business.
     #[serde(rename = "s")]
     pub start: u64,
@@ -38,58 +43,64 @@ impl Token {
     pub(crate) fn decode(text: &str) -> Option<Self> {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
     }
+
+    pub(crate) fn query(&self) -> Query {
+        Query(self.options.clone())
+    }
 }
 
-/// One line of a message page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Present(u64),
-    /// The message and the moves it had made.
-    Removed(u64, u32),
+/// Where a state's numbering stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stand {
+    /// Number of the latest change of anything.
+    pub seq: u64,
+    /// Raised to kill all tokens.
+    pub epoch: u64,
 }
 
-/// One line of a folder page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FolderChange {
-    Present(u32),
-    Removed(u32),
+/// The token of a link, checked; a new one on the first call of a round.
+pub(crate) fn resume(call: &Call, stand: Stand, collection: &str) -> Result<Token, Refusal> {
+    let Some(text) = call.query.get("$skiptoken").or_else(|| call.query.get("$deltatoken")) else {
+        return Ok(Token {
+            collection: collection.into(),
+            position: 0,
+            within: None,
+            start: stand.seq,
+            epoch: stand.epoch,
+            nonce: call.world.nonce,
+            options: call.query.without(&["$top"]).0,
+        });
+    };
+    let gone = || refuse(410, "SyncStateNotFound", "The sync state generation is not found.");
+    if call.luck.strikes("410", call.options.faults.rate_expired_delta) {
+        call.world.counters.fault("410");
+        return Err(gone());
+    }
+    let token =
+        Token::decode(text).ok_or_else(|| refuse(400, "SyncStateInvalid", "The sync state is invalid."))?;
+    if token.nonce != call.world.nonce || token.epoch != stand.epoch || token.collection != collection {
+        return Err(gone());
+    }
+    Ok(token)
 }
 
-/// Changes after the token's position and whether there are more; moves the token.
-pub(crate) fn messages(
-    mailbox: &Mailbox,
-    folder: u32,
-    token: &mut Token,
-    size: usize,
-) -> (Vec<Change>, bool) {
-    let Some(folder) = mailbox.folders.get(&folder) else { return (Vec::new(), false) };
-    let after = token.position + 1;
-    let present = folder.order.range(after..).map(|(seq, key)| (*seq, Change::Present(*key)));
-    let removed = folder
-        .tombstones
-        .range(after.max(token.start + 1)..)
-        .map(|(seq, (key, moves))| (*seq, Change::Removed(*key, *moves)));
-    page(present.peekable(), removed.peekable(), token, size)
+/// Appends the next or delta link of a page.
+pub(crate) fn link(call: &Call, out: &mut Vec<u8>, token: &Token, more: bool) {
+    let (name, link) = link_of(call, token, more);
+    text(out, name, &link);
 }
 
-/// The same for folders, the root and its like excepted.
-pub(crate) fn folders(mailbox: &Mailbox, token: &mut Token, size: usize) -> (Vec<FolderChange>, bool) {
-    let after = token.position + 1;
-    let mut present: Vec<_> = mailbox
-        .folders
-        .values()
-        .filter(|folder| folder.seq >= after && folder.key != ROOT)
-        .map(|folder| (folder.seq, FolderChange::Present(folder.key)))
-        .collect();
-    present.sort_unstable_by_key(|(seq, _)| *seq);
-    let removed = mailbox
-        .folder_tombstones
-        .range(after.max(token.start + 1)..)
-        .map(|(seq, key)| (*seq, FolderChange::Removed(*key)));
-    page(present.into_iter().peekable(), removed.peekable(), token, size)
+/// The next or delta link of a page, with its name.
+pub(crate) fn link_of(call: &Call, token: &Token, more: bool) -> (&'static str, String) {
+    let (link, name) = match more {
+        true => ("@odata.nextLink", "$skiptoken"),
+        false => ("@odata.deltaLink", "$deltatoken"),
+    };
+    (link, call.link(&Query(vec![(name.into(), token.encode())])))
 }
 
-fn page<T: Copy>(
+/// The first changes of both, in order, and whether there are more; moves the token.
+pub(crate) fn page<T>(
     mut left: std::iter::Peekable<impl Iterator<Item = (u64, T)>>,
     mut right: std::iter::Peekable<impl Iterator<Item = (u64, T)>>,
     token: &mut Token,
@@ -108,4 +119,32 @@ fn page<T: Copy>(
         changes.push(change);
     }
     (changes, left.peek().is_some() || right.peek().is_some())
+}
+
+/// A page as the fault options want it: empty, with one item twice, with a removal of what the client never saw.
+pub(crate) fn disturbed<T: Clone>(
+    call: &Call,
+    page: impl FnOnce() -> (Vec<T>, bool),
+    is_present: impl Fn(&T) -> bool,
+    phantom: impl FnOnce(u64) -> T,
+) -> (Vec<T>, bool) {
+    let faults = &call.options.faults;
+    let (mut changes, mut more) = (Vec::new(), true);
+    if call.luck.strikes("empty page", faults.rate_empty_page) {
+        call.world.counters.fault("empty_page");
+    } else {
+        (changes, more) = page();
+    }
+    if !changes.is_empty() && call.luck.strikes("duplicate", faults.rate_duplicate_in_page) {
+        call.world.counters.fault("duplicate_in_page");
+        // An older state of something that is gone since is never shown after its removal.
+        if let Some(first) = changes.iter().find(|change| is_present(change)).cloned() {
+            changes.push(first);
+        }
+    }
+    if call.luck.strikes("phantom removed", faults.rate_phantom_removed) {
+        call.world.counters.fault("phantom_removed");
+        changes.push(phantom(u64::MAX - u64::from(call.luck.call)));
+    }
+    (changes, more)
 }

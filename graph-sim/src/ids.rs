@@ -12,6 +12,8 @@ const IMMUTABLE: [u8; 3] = [0x00, 0x09, 0x00];
 const MUTABLE: [u8; 3] = [0x00, 0x03, 0x24];
 const FOLDER: [u8; 3] = [0x00, 0x03, 0x25];
 const ATTACHMENT: [u8; 3] = [0x00, 0x03, 0x26];
+/// Tags below are mail's.
+pub(crate) const FIRST_TAG: u8 = 0x40;
 
 /// Which kind of message id a request asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,23 @@ pub(crate) enum Id {
         message: u64,
         key: u32,
     },
+    /// What another workload keeps; `tag` is its own mark of the kind, from [`FIRST_TAG`].
+    Object {
+        tag: u8,
+        user: u32,
+        key: u64,
+        /// Which part of the object, such as one occurrence of a series.
+        extra: u32,
+        /// None for the immutable form, and for what has no other.
+        moves: Option<u32>,
+    },
+}
+
+/// Why an id names nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Malformed,
+    Gone,
 }
 
 impl Id {
@@ -47,6 +66,10 @@ impl Id {
             Self::Message { user, key, moves: Some(moves) } => (MUTABLE, user, key, moves, 0),
             Self::Folder { user, key } => (FOLDER, user, u64::from(key), 0, 0),
             Self::Attachment { user, message, key } => (ATTACHMENT, user, message, 0, key),
+            Self::Object { tag, user, key, extra, moves: None } => ([0x00, 0x09, tag], user, key, 0, extra),
+            Self::Object { tag, user, key, extra, moves: Some(moves) } => {
+                ([0x00, 0x03, tag], user, key, moves, extra)
+            }
         };
         let mut bytes = [0; LENGTH];
         bytes[..3].copy_from_slice(&tag);
@@ -72,6 +95,12 @@ impl Id {
             MUTABLE => Some(Self::Message { user, key, moves: Some(moves) }),
             FOLDER => Some(Self::Folder { user, key: u32::try_from(key).ok()? }),
             ATTACHMENT => Some(Self::Attachment { user, message: key, key: extra }),
+            [0x00, 0x09, tag] if tag >= FIRST_TAG => {
+                Some(Self::Object { tag, user, key, extra, moves: None })
+            }
+            [0x00, 0x03, tag] if tag >= FIRST_TAG => {
+                Some(Self::Object { tag, user, key, extra, moves: Some(moves) })
+            }
             _ => None,
         }
     }

@@ -1,31 +1,26 @@
-//! A stateful simulator of Microsoft Graph's mail part, with its limits and its faults: for the demo, tests, benches.
+//! A stateful simulator of Microsoft Graph, with its limits and its faults: for the demo, tests, benches.
 //!
 //! # Code map
 //!
-//! `world` is the state · `content`, `words`, `people`, `blob` generate what people have in their mailboxes ·
-//! `mailbox` holds it and numbers every change · `http` speaks Graph, `control` speaks to tests ·
-//! `token`, `limits`, `faults`, `counters` are what their names say · `openapi` checks calls against Microsoft's
-//! description.
+//! `world` is the state · `workloads` are what people have, one module each behind one trait: mail, contacts, To Do,
+//! calendars, the directory · `words`, `people`, `blob` are what generation draws from · `http` speaks Graph,
+//! `control` speaks to tests · `delta`, `ids`, `query`, `json` are Graph's manners · `token`, `limits`, `faults`,
+//! `counters` are what their names say · `openapi` checks calls against Microsoft's description.
 //!
-//! Invariant: content is generated from (seed, mailbox, number) whenever it is read; memory holds only what was
-//! created or changed through the API.
+//! Invariant: the same seed gives the same people with the same things; bytes of content are generated whenever they
+//! are read, and memory holds only those that were created through the API.
 
 mod blob;
 mod compare;
-mod content;
 mod control;
 mod counters;
-mod create;
 mod delta;
-mod eml;
 mod evolve;
 mod faults;
 mod http;
 mod ids;
 mod json;
 mod limits;
-mod mailbox;
-mod mime;
 mod openapi;
 mod options;
 mod people;
@@ -35,8 +30,8 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod token;
-mod truth;
 mod words;
+mod workloads;
 mod world;
 
 use std::net::SocketAddr;
@@ -46,13 +41,15 @@ use holdfast_model::Clock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use compare::differences;
+pub use compare::{differences, differences_of};
 pub use counters::CountersSnapshot;
 pub use openapi::{OpenApi, OpenApiError, Violation};
 pub use options::{FaultOptions, Population, SimApp, SimLimits, SimOptions};
 pub use people::SimUser;
-pub use truth::{TruthAttachment, TruthMessage, TruthPerson};
+pub use workloads::mail::truth::{TruthAttachment, TruthMessage, TruthPerson};
 
+use crate::workloads::Slice;
+use crate::workloads::mail::truth;
 use crate::world::World;
 
 /// Why a simulator did not start or answer.
@@ -85,6 +82,12 @@ pub enum SimError {
     /// The OpenAPI description was not usable.
     #[error("load the openapi description")]
     OpenApi(#[from] OpenApiError),
+    /// No workload by this name.
+    #[error("no such workload: {workload}")]
+    NoSuchWorkload {
+        /// What was asked for.
+        workload: String,
+    },
     /// Nobody by this name.
     #[error("no such user: {user}")]
     NoSuchUser {
@@ -146,7 +149,19 @@ impl SimHandle {
     pub async fn truth(&self, user: &str) -> Result<Vec<TruthMessage>, SimError> {
         let index = self.world.people.find(user).ok_or_else(|| SimError::NoSuchUser { user: user.into() })?;
         let world = Arc::clone(&self.world);
-        Ok(tokio::task::spawn_blocking(move || truth::list(&world, index, 0, usize::MAX, false))
+        Ok(tokio::task::spawn_blocking(move || truth::list(&world, index, &Slice::ALL))
+            .await
+            .expect("listing does not panic"))
+    }
+
+    /// Everything a person has in a workload (`contacts`, `todo`, `calendar`), one record per item; compare two with
+    /// [`differences_of`]. Hashes attachments: not for the hot path.
+    pub async fn truth_of(&self, workload: &str, user: &str) -> Result<Vec<serde_json::Value>, SimError> {
+        let index = self.world.people.find(user).ok_or_else(|| SimError::NoSuchUser { user: user.into() })?;
+        let found = workloads::find(workload);
+        let found = found.ok_or_else(|| SimError::NoSuchWorkload { workload: workload.into() })?;
+        let world = Arc::clone(&self.world);
+        Ok(tokio::task::spawn_blocking(move || found.truth(&world, index, &Slice::ALL))
             .await
             .expect("listing does not panic"))
     }

@@ -1,6 +1,6 @@
-//! Microsoft's limits per (app, mailbox): requests in flight, requests and upload bytes per window.
+//! Microsoft's limits per app and scope: requests in flight, requests and upload bytes per window.
 //!
-//! Invariant: a mailbox that was told to wait stays blocked until the time it was told, whoever asks; what is asked
+//! Invariant: a scope that was told to wait stays blocked until the time it was told, whoever asks; what is asked
 //! earlier is refused again and counted.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,6 +11,7 @@ use holdfast_model::{Clock, Millis};
 
 use crate::options::SimLimits;
 use crate::rng::mix;
+use crate::world::World;
 
 /// A request this soon after a 429 was on its way already; one this little before its time is on time.
 const GRACE_MS: u64 = 300;
@@ -18,15 +19,32 @@ const GRACE_MS: u64 = 300;
 const SILENT_BLOCK_MS: u64 = 1000;
 const BUCKETS: u64 = 60;
 
-type Key = (String, u32);
+/// What shares one allowance; each app has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    /// Everything Outlook keeps for one person.
+    Mailbox(u32),
+}
+
+impl Scope {
+    /// The name it is counted by.
+    pub(crate) fn name(self, world: &World) -> &str {
+        match self {
+            Self::Mailbox(user) => &world.people.user(user).user_principal_name,
+        }
+    }
+}
+
+type Key = (String, Scope);
 
 #[derive(Default)]
 pub(crate) struct Limits {
-    scopes: Mutex<HashMap<Key, Scope>>,
+    scopes: Mutex<HashMap<Key, Account>>,
 }
 
+/// What a scope has used.
 #[derive(Default)]
-struct Scope {
+struct Account {
     in_flight: u32,
     requests: Window,
     uploads: Window,
@@ -105,8 +123,8 @@ pub(crate) struct Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         let mut scopes = self.limits.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(scope) = scopes.get_mut(&self.key) {
-            scope.in_flight = scope.in_flight.saturating_sub(self.places);
+        if let Some(account) = scopes.get_mut(&self.key) {
+            account.in_flight = account.in_flight.saturating_sub(self.places);
         }
     }
 }
@@ -127,15 +145,15 @@ impl Limits {
         options: &SimLimits,
         clock: &dyn Clock,
         app: &str,
-        user: u32,
+        scope: Scope,
         cost: &Cost,
     ) -> Result<Flight, Throttled> {
-        let key = (app.to_owned(), user);
+        let key = (app.to_owned(), scope);
         let mono = clock.monotonic().as_millis() as u64;
         let now_ms = clock.now_ms();
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        let scope = scopes.entry(key.clone()).or_default();
-        if let Some(block) = scope.blocked {
+        let account = scopes.entry(key.clone()).or_default();
+        if let Some(block) = account.blocked {
             if now_ms < block.until_ms {
                 let early =
                     block.told && now_ms + GRACE_MS < block.until_ms && now_ms > block.since_ms + GRACE_MS;
@@ -143,29 +161,29 @@ impl Limits {
                 let retry_after = block.told.then(|| seconds.to_string());
                 return Err(Throttled { reason: Reason::StillBlocked, retry_after, early });
             }
-            scope.blocked = None;
+            account.blocked = None;
         }
         if options.enabled
-            && let Some((reason, wait_ms)) = scope.charge(options, mono, cost)
+            && let Some((reason, wait_ms)) = account.charge(options, mono, cost)
         {
-            return Err(scope.block(reason, wait_ms, now_ms, cost.salt));
+            return Err(account.block(reason, wait_ms, now_ms, cost.salt));
         }
         let places = u32::from(cost.takes_place);
-        scope.in_flight += places;
-        let together = scope.in_flight;
+        account.in_flight += places;
+        let together = account.in_flight;
         drop(scopes);
         Ok(Flight { limits: Arc::clone(self), key, places, together })
     }
 
     /// Refuses by decree of the fault options.
-    pub(crate) fn refuse(&self, clock: &dyn Clock, app: &str, user: u32, salt: u64) -> Throttled {
+    pub(crate) fn refuse(&self, clock: &dyn Clock, app: &str, scope: Scope, salt: u64) -> Throttled {
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        let scope = scopes.entry((app.to_owned(), user)).or_default();
-        scope.block(Reason::Fault, 1000 + mix(salt) % 2000, clock.now_ms(), salt)
+        let account = scopes.entry((app.to_owned(), scope)).or_default();
+        account.block(Reason::Fault, 1000 + mix(salt) % 2000, clock.now_ms(), salt)
     }
 }
 
-impl Scope {
+impl Account {
     fn charge(&mut self, options: &SimLimits, mono: u64, cost: &Cost) -> Option<(Reason, u64)> {
         let window = options.window_seconds.max(1) * 1000;
         let upload_window = options.upload_window_seconds.max(1) * 1000;

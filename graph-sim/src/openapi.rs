@@ -125,7 +125,11 @@ impl OpenApi {
                 report.say("query", &format!("{name} is not described"));
             }
         }
-        for parameter in parameters.iter().filter(|one| one.get("required") == Some(&Value::Bool(true))) {
+        // A link that Graph issued carries the first call's options in its token.
+        let is_link =
+            query.iter().any(|given| LINK_QUERIES.iter().any(|link| link.eq_ignore_ascii_case(given)));
+        let required = |one: &&&Value| !is_link && one.get("required") == Some(&Value::Bool(true));
+        for parameter in parameters.iter().filter(required) {
             let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default();
             let in_query = parameter.get("in").and_then(Value::as_str) == Some("query");
             if in_query && !query.iter().any(|given| given.eq_ignore_ascii_case(name)) {

@@ -34,6 +34,9 @@ pub struct SimOptions {
     pub attachments_on_non_drafts: bool,
     /// What an attachment's `size` exceeds its content by, bytes, beside its name. Default 128: Exchange counts overhead.
     pub attachment_overhead: u32,
+    /// Whether calendars other than the default one have a delta, which Microsoft describes and does not document; off =
+    /// 400. Default true.
+    pub per_calendar_delta: bool,
     /// OpenAPI description to check every request and answer against. Default none (then `HOLDFAST_OPENAPI` is tried).
     pub openapi: Option<PathBuf>,
     /// Faults, all off by default.
@@ -77,6 +80,12 @@ pub struct Population {
     pub total_bytes: u64,
     /// Largest message, bytes. Default 25 MB.
     pub max_message_bytes: u64,
+    /// Contacts of a mailbox, in folders. Default 0.
+    pub contacts_per_user: u32,
+    /// To Do tasks of a mailbox, in lists. Default 0.
+    pub tasks_per_user: u32,
+    /// Events of a mailbox, in calendars; a series counts as one. Default 0.
+    pub calendar_events_per_user: u32,
     /// Folder whose `*.eml` files are loaded as messages as well, spread over the Inboxes.
     pub eml_folder: Option<PathBuf>,
 }
@@ -101,7 +110,7 @@ pub struct SimLimits {
     pub scale: f64,
 }
 
-/// Rates from 0 to 1; what fails is decided by (seed, path, how often the path was called).
+/// Rates from 0 to 1, and one size; what fails is decided by (seed, path, how often the path was called).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FaultOptions {
@@ -127,10 +136,12 @@ pub struct FaultOptions {
     pub rate_empty_page: f64,
     /// 401 `InvalidAuthenticationToken` although the token is good.
     pub rate_401: f64,
-    /// 404 `ErrorItemNotFound` on a message that exists.
+    /// 404 `ErrorItemNotFound` on an item that exists.
     pub rate_404: f64,
-    /// 500 `ErrorCorruptData` on `$value`, always for the same messages.
+    /// 500 `ErrorCorruptData` on a message's `$value` and on reading another item, always for the same items.
     pub rate_corrupt_item: f64,
+    /// Calendar delta pages larger than this are answered by 503 without a body; 0 = none is.
+    pub calendar_delta_page_max: u32,
 }
 
 impl Default for SimOptions {
@@ -148,6 +159,7 @@ impl Default for SimOptions {
             page_size_max: 1000,
             attachments_on_non_drafts: true,
             attachment_overhead: 128,
+            per_calendar_delta: true,
             openapi: None,
             faults: FaultOptions::default(),
         }
@@ -162,6 +174,9 @@ impl Default for Population {
             messages_per_user: 40,
             total_bytes: 0,
             max_message_bytes: 25_000_000,
+            contacts_per_user: 0,
+            tasks_per_user: 0,
+            calendar_events_per_user: 0,
             eml_folder: None,
         }
     }

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::Person;
 use crate::rng::{Rng, mix};
+use crate::workloads::mail::content::Person;
 
 const DOMAIN: &str = "contoso.example";
 const FIRST: [&str; 40] = [

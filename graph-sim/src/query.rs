@@ -4,8 +4,6 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::json::View;
-
 /// A decoded query string.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query(pub Vec<(String, String)>);
@@ -30,25 +28,17 @@ impl Query {
         self.0.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Which fields of messages to show.
-    pub(crate) fn view(&self) -> Result<View, String> {
-        let mut view = View::new(self.get("$select")).map_err(|name| {
-            format!("Could not find a property named '{name}' on type 'microsoft.graph.message'.")
-        })?;
-        if let Some(expand) = self.get("$expand") {
-            let lower = expand.to_ascii_lowercase();
-            if lower.contains("singlevalueextendedproperties") {
-                view.extended = literals(expand, "id eq ");
-                if view.extended.is_empty() {
-                    return Err("singleValueExtendedProperties needs a filter by id".into());
-                }
-            }
-            view.attachments = lower.contains("attachments");
-            if view.extended.is_empty() && !view.attachments {
-                return Err(format!("Cannot expand '{expand}'"));
-            }
+    /// The ids of the extended properties that `$expand` asks for; none when it asks for no such properties.
+    pub(crate) fn extended(&self) -> Result<Vec<String>, String> {
+        let Some(expand) = self.get("$expand") else { return Ok(Vec::new()) };
+        if !expand.to_ascii_lowercase().contains("singlevalueextendedproperties") {
+            return Ok(Vec::new());
         }
-        Ok(view)
+        let ids = literals(expand, "id eq ");
+        if ids.is_empty() {
+            return Err("singleValueExtendedProperties needs a filter by id".into());
+        }
+        Ok(ids)
     }
 
     /// The query again, without paging.
@@ -93,7 +83,7 @@ pub(crate) fn decode(text: &str) -> String {
 }
 
 /// The quoted strings that follow `before`, with `''` undone.
-fn literals(text: &str, before: &str) -> Vec<String> {
+pub(crate) fn literals(text: &str, before: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(before) {
@@ -106,7 +96,7 @@ fn literals(text: &str, before: &str) -> Vec<String> {
     found
 }
 
-fn quoted(inner: &str) -> (String, &str) {
+pub(crate) fn quoted(inner: &str) -> (String, &str) {
     let mut value = String::new();
     let mut rest = inner;
     loop {
@@ -127,87 +117,16 @@ fn quoted(inner: &str) -> (String, &str) {
     }
 }
 
-/// What a message list can be filtered by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Filter {
-    /// Extended property, and its value when one is asked for.
-    Extended(String, Option<String>),
-    InternetMessageId(String),
-    Subject(String),
-    IsRead(bool),
-    Received {
-        above: bool,
-        equal: bool,
-        ms: u64,
-    },
-}
-
-impl Filter {
-    /// Parses one condition; conjunctions are not supported.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let unsupported = || format!("The filter '{text}' is not supported");
-        let lower = text.to_ascii_lowercase();
-        if lower.starts_with("singlevalueextendedproperties/any(") {
-            let id = literals(text, "/id eq ").into_iter().next().ok_or_else(unsupported)?;
-            let value = literals(text, "/value eq ").into_iter().next();
-            return Ok(Self::Extended(id, value));
-        }
-        if lower.contains(" and ") || lower.contains(" or ") {
-            return Err(unsupported());
-        }
-        let mut words = text.splitn(3, ' ');
-        let (Some(field), Some(operator), Some(value)) = (words.next(), words.next(), words.next()) else {
-            return Err(unsupported());
-        };
-        let literal = value.strip_prefix('\'').map(|inner| quoted(inner).0);
-        match (field.to_ascii_lowercase().as_str(), operator, literal) {
-            ("internetmessageid", "eq", Some(value)) => Ok(Self::InternetMessageId(value)),
-            ("subject", "eq", Some(value)) => Ok(Self::Subject(value)),
-            ("isread", "eq", None) => value.parse().map(Self::IsRead).map_err(|_| unsupported()),
-            ("receiveddatetime", "ge" | "gt" | "le" | "lt", None) => {
-                let ms = crate::json::parse_timestamp(value).ok_or_else(unsupported)?;
-                Ok(Self::Received { above: operator.starts_with('g'), equal: operator.ends_with('e'), ms })
-            }
-            _ => Err(unsupported()),
-        }
-    }
-
-    pub(crate) fn accepts(&self, content: &crate::content::Content) -> bool {
-        match self {
-            Self::Extended(id, value) => {
-                let found = crate::json::extended(content, id);
-                found.is_some() && (value.is_none() || found == *value)
-            }
-            Self::InternetMessageId(id) => content.internet_message_id == *id,
-            Self::Subject(subject) => content.subject == *subject,
-            Self::IsRead(read) => content.is_read == *read,
-            Self::Received { above, equal, ms } => {
-                (*equal && content.received_ms == *ms)
-                    || if *above { content.received_ms > *ms } else { content.received_ms < *ms }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn filters_are_understood_or_refused() {
-        let id = "String {00020329-0000-0000-c000-000000000046} Name Key";
-        let text = format!("singleValueExtendedProperties/any(ep: ep/id eq '{id}' and ep/value eq 'a''b')");
-        assert_eq!(Filter::parse(&text), Ok(Filter::Extended(id.into(), Some("a'b".into()))));
-        assert!(Filter::parse("subject eq 'x' and isRead eq true").is_err());
-        assert!(Filter::parse("importance eq 'high'").is_err());
-        assert_eq!(Filter::parse("isRead eq false"), Ok(Filter::IsRead(false)));
-    }
 
     #[test]
     fn expansion_takes_several_properties() {
         let query = Query::parse(Some(
             "$select=id&$expand=singleValueExtendedProperties($filter=id%20eq%20'A%201'%20or+id+eq+'B')",
         ));
-        assert_eq!(query.view().unwrap().extended, ["A 1", "B"]);
+        assert_eq!(query.extended().unwrap(), ["A 1", "B"]);
+        assert!(Query::parse(Some("$expand=singleValueExtendedProperties")).extended().is_err());
     }
 }

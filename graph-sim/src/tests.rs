@@ -1,10 +1,14 @@
 //! The simulator as a client sees it.
 #![allow(clippy::disallowed_methods)]
 
+mod calendar;
+mod contacts;
 mod description;
 mod faults;
 mod read;
+mod todo;
 mod tokens;
+mod workloads;
 mod write;
 
 use std::sync::Arc;

@@ -1,24 +1,25 @@
 //! All state of a simulated tenant.
 //!
-//! Invariant: a mailbox's lock is never held across an await, and never two at once.
+//! What people have is in `states`, by workload.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 
 use holdfast_model::Clock;
 
 use crate::SimError;
 use crate::blob::BlobStore;
-use crate::content::{Content, Generator};
 use crate::counters::Counters;
 use crate::faults::Faults;
 use crate::http::upload::Uploads;
 use crate::limits::Limits;
-use crate::mailbox::{Mailbox, Message, Source};
 use crate::openapi::OpenApi;
 use crate::options::SimOptions;
 use crate::people::People;
 use crate::token::Tokens;
+use crate::workloads::mail::content::{Content, Generator};
+use crate::workloads::mail::mailbox::{Mailbox, Message, Source};
+use crate::workloads::states::{States, UserState};
 
 const OPENAPI_VARIABLE: &str = "HOLDFAST_OPENAPI";
 
@@ -27,8 +28,9 @@ pub(crate) struct World {
     pub clock: Arc<dyn Clock>,
     pub people: Arc<People>,
     pub generator: Generator,
-    mailboxes: Vec<OnceLock<Mutex<Mailbox>>>,
-    eml: Vec<Arc<Content>>,
+    /// Messages that came as files, for all mailboxes.
+    pub eml: Vec<Arc<Content>>,
+    states: States,
     pub blobs: BlobStore,
     pub limits: Arc<Limits>,
     pub faults: Faults,
@@ -50,13 +52,13 @@ impl World {
         let people = Arc::new(People::new(options.seed, options.population.users));
         let blobs = BlobStore::default();
         let eml = match &options.population.eml_folder {
-            Some(folder) => crate::eml::load(folder, &blobs)?,
+            Some(folder) => crate::workloads::mail::eml::load(folder, &blobs)?,
             None => Vec::new(),
         };
         Ok(Self {
             generator: Generator::new(options.seed, Arc::clone(&people), options.population.clone()),
-            mailboxes: (0..people.len()).map(|_| OnceLock::new()).collect(),
             eml,
+            states: States::new(people.len()),
             blobs,
             limits: Arc::new(Limits::default()),
             faults: Faults::default(),
@@ -81,21 +83,13 @@ impl World {
         *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
     }
 
-    /// The mailbox, made on first touch.
-    pub(crate) fn mailbox(&self, user: u32) -> MutexGuard<'_, Mailbox> {
-        self.mailboxes[user as usize]
-            .get_or_init(|| Mutex::new(self.populate(user)))
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// What a person has in a workload, made on first touch.
+    pub(crate) fn state<S: UserState>(&self, user: u32) -> MutexGuard<'_, S> {
+        self.states.lock(self, user)
     }
 
-    fn populate(&self, user: u32) -> Mailbox {
-        let mut mailbox = Mailbox::populate(self.options().seed, user, &self.generator);
-        let users = self.people.len().max(1);
-        for content in self.eml.iter().skip(user as usize).step_by(users) {
-            mailbox.insert(crate::mailbox::INBOX, Source::Owned(Arc::clone(content)), content.received_ms);
-        }
-        mailbox
+    pub(crate) fn mailbox(&self, user: u32) -> MutexGuard<'_, Mailbox> {
+        self.state(user)
     }
 
     /// What a message holds, generated when it was never changed.

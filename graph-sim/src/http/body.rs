@@ -13,7 +13,7 @@ use futures::Stream;
 
 use crate::blob::Data;
 use crate::limits::Flight;
-use crate::mime::{Mime, MimeReader};
+use crate::workloads::mail::mime::{Mime, MimeReader};
 use crate::world::World;
 
 const DATA_PIECE: usize = 128 * 1024;

@@ -2,13 +2,8 @@
 //!
 //! Invariant: a request holds its place in flight from admission until the last byte of its answer is handed over.
 
-pub(crate) mod attachments;
 mod body;
-pub(crate) mod folders;
-pub(crate) mod messages;
-mod route;
 pub(crate) mod upload;
-pub(crate) mod users;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,18 +16,19 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::create::Invalid;
 use crate::faults::Luck;
 use crate::http::body::{Outgoing, Reader};
-use crate::http::route::{Route, Target};
-use crate::ids::Form;
-use crate::limits::{Cost, Flight, Reason, Throttled};
-use crate::mailbox::Missing;
-use crate::mime::Mime;
+use crate::ids::{Form, Missing};
+use crate::limits::{Cost, Flight, Reason, Scope, Throttled};
 use crate::options::SimOptions;
 use crate::query::{Query, decode, form};
 use crate::serve::Connection;
 use crate::token::Claims;
+use crate::workloads::Workload;
+use crate::workloads::backend::Subject;
+use crate::workloads::mail::create::Invalid;
+use crate::workloads::mail::mime::Mime;
+use crate::workloads::route::{self, Found, Params, Route};
 use crate::world::World;
 
 /// What is read of a request at most, so that a client learns of the refusal instead of a broken pipe.
@@ -47,8 +43,10 @@ pub(crate) struct Call {
     pub world: Arc<World>,
     pub options: Arc<SimOptions>,
     pub method: Method,
-    pub target: Target,
+    pub route: &'static Route,
+    pub params: Params,
     pub query: Query,
+    pub headers: HeaderMap,
     pub body: Bytes,
     pub is_json: bool,
     /// `http://host`, as the client wrote it.
@@ -58,8 +56,11 @@ pub(crate) struct Call {
     pub luck: Luck,
     pub form: Form,
     pub page_size: Option<usize>,
-    /// Number of the mailbox; 0 for directory calls.
+    /// As `Prefer: outlook.timezone` has it.
+    pub time_zone: Option<String>,
+    /// Number of the person; 0 for calls about the tenant.
     pub user: u32,
+    pub scope: Option<Scope>,
     pub claims: Claims,
 }
 
@@ -74,6 +75,16 @@ impl Call {
         let top = self.query.number("$top").map_err(|text| refuse(400, "BadRequest", text))?;
         let wanted = top.or(self.page_size).unwrap_or(self.options.page_size_default as usize);
         Ok(wanted.clamp(1, self.options.page_size_max.max(1) as usize))
+    }
+
+    /// An id of the path.
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
+        self.params.get(name)
+    }
+
+    /// Counts a call that would have sent mail to people.
+    pub(crate) fn would_send(&self, kind: &str) {
+        self.world.counters.would_send(kind);
     }
 
     pub(crate) fn has_role(&self, roles: &[&str]) -> bool {
@@ -92,6 +103,8 @@ pub(crate) enum Reply {
     Mime(Mime),
     Data(crate::blob::Data, String),
     Empty(u16),
+    /// 201 without a body, and where the new thing is.
+    Located(String),
 }
 
 /// An error answer.
@@ -199,7 +212,7 @@ async fn graph(world: &Arc<World>, connection: Connection, arrival: Arrival) -> 
             if call.options.latency_ms > 0 {
                 tokio::time::sleep(Duration::from_millis(call.options.latency_ms)).await;
             }
-            (dispatch(&call), flight)
+            ((call.route.handler)(&call), flight)
         }
     };
     let cut = luck.strikes("truncate", world.options().faults.rate_truncate);
@@ -239,56 +252,45 @@ fn prepare(world: &Arc<World>, arrival: Arrival, luck: Luck) -> Result<(Call, Op
             "Access token has expired or is not yet valid.",
         ));
     }
-    let target = route::find(&parts.method, &segments)?;
-    let mailbox = match &target.user {
-        Some(name) if !target.route.is_directory() => {
-            let missing = || refuse(404, "ErrorInvalidUser", "The requested user is invalid.");
-            Some(mailbox_of(&options, world.people.find(name).ok_or_else(missing)?)?)
-        }
-        _ => None,
-    };
-    let scope = mailbox.map_or("directory", |user| world.people.user(user).user_principal_name.as_str());
-    world.counters.request(scope, target.route.kind(&parts.method));
+    let Found { workload, route, params } = route::find(&parts.method, &segments)?;
+    let Subject { user, scope } = workload.backend().subject(world, &options, params.get("user"))?;
+    let scope_name = scope.map_or("directory", |scope| scope.name(world));
+    world.counters.request(scope_name, route.kind);
     world.counters.with(|all| all.upload_bytes += body.len() as u64);
-    let flight = match mailbox {
-        Some(user) => {
+    let flight = match scope {
+        Some(scope) => {
             let cost = Cost { upload_bytes: body.len() as u64, salt: salt(&luck), takes_place: true };
-            Some(admit(world, &options, &claims.appid, user, &cost, &luck)?)
+            Some(admit(world, &options, &claims.appid, scope, &cost, &luck)?)
         }
         None => None,
     };
-    let (form, page_size) = preferences(&parts.headers);
+    let preferences = Preferences::of(&parts.headers);
     let is_json = content_type(&parts.headers).is_none_or(|kind| kind.contains("json"));
     let call = Call {
         world: Arc::clone(world),
         options,
         method: parts.method,
-        target,
+        route,
+        params,
         query,
+        headers: parts.headers,
         body,
         is_json,
         base,
         path: parts.uri.path().to_owned(),
         luck,
-        form,
-        page_size,
-        user: mailbox.unwrap_or(0),
+        form: preferences.form,
+        page_size: preferences.page_size,
+        time_zone: preferences.time_zone,
+        user: user.unwrap_or(0),
+        scope,
         claims,
     };
-    authorize(&call)?;
+    authorize(&call, workload)?;
     if call.body.len() > MAX_JSON {
         return Err(refuse(413, "RequestEntityTooLarge", "The request is too large."));
     }
     Ok((call, flight))
-}
-
-fn mailbox_of(options: &SimOptions, user: u32) -> Result<u32, Refusal> {
-    let population = &options.population;
-    if user < population.users.saturating_sub(population.users_without_mailbox) {
-        return Ok(user);
-    }
-    let text = "The mailbox is either inactive, soft-deleted, or is hosted on-premise.";
-    Err(refuse(404, "MailboxNotEnabledForRESTAPI", text))
 }
 
 fn salt(luck: &Luck) -> u64 {
@@ -299,24 +301,23 @@ fn admit(
     world: &World,
     options: &SimOptions,
     app: &str,
-    user: u32,
+    scope: Scope,
     cost: &Cost,
     luck: &Luck,
 ) -> Result<Flight, Refusal> {
     let clock = &*world.clock;
-    let name = &world.people.user(user).user_principal_name;
-    let refused = match world.limits.admit(&options.limits, clock, app, user, cost) {
+    let refused = match world.limits.admit(&options.limits, clock, app, scope, cost) {
         Ok(flight) => {
             if !luck.strikes("429", options.faults.rate_429) {
                 world.counters.with(|all| {
-                    let most = all.max_in_flight.entry(name.clone()).or_default();
+                    let most = all.max_in_flight.entry(scope.name(world).into()).or_default();
                     *most = (*most).max(u64::from(flight.together));
                 });
                 return Ok(flight);
             }
             world.counters.fault("429");
             drop(flight);
-            world.limits.refuse(clock, app, user, cost.salt)
+            world.limits.refuse(clock, app, scope, cost.salt)
         }
         Err(refused) => refused,
     };
@@ -338,69 +339,42 @@ fn authenticate(world: &World, headers: &HeaderMap) -> Result<Claims, Refusal> {
     })
 }
 
-fn authorize(call: &Call) -> Result<(), Refusal> {
-    const DIRECTORY: [&str; 4] =
-        ["User.Read.All", "User.ReadBasic.All", "User.ReadWrite.All", "Directory.Read.All"];
-    if call.target.route.is_directory() {
-        if call.has_role(&DIRECTORY) {
-            return Ok(());
-        }
-        let text = "Insufficient privileges to complete the operation.";
-        return Err(refuse(403, "Authorization_RequestDenied", text));
-    }
-    let allowed = match call.target.route {
-        Route::Send => call.has_role(&["Mail.Send", "Mail.ReadWrite"]),
-        _ if call.method == Method::GET => call.has_role(&["Mail.Read", "Mail.ReadWrite"]),
-        _ => call.has_role(&["Mail.ReadWrite"]),
-    };
-    if allowed {
+fn authorize(call: &Call, workload: &dyn Workload) -> Result<(), Refusal> {
+    let roles = workload.roles();
+    let of_method = if call.method == Method::GET { roles.read } else { roles.write };
+    if call.has_role(call.route.roles.unwrap_or(of_method)) {
         return Ok(());
     }
-    Err(refuse(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again."))
+    Err(workload.backend().access_denied())
 }
 
-fn preferences(headers: &HeaderMap) -> (Form, Option<usize>) {
-    let mut form = Form::Mutable;
-    let mut size = None;
-    for value in headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()) {
-        for one in value.split(',') {
-            let one = one.trim().replace(['"', ' '], "").to_ascii_lowercase();
-            if one == "idtype=immutableid" {
-                form = Form::Immutable;
-            } else if let Some(count) = one.strip_prefix("odata.maxpagesize=") {
-                size = count.parse().ok();
+/// What `Prefer` asks for.
+struct Preferences {
+    form: Form,
+    page_size: Option<usize>,
+    time_zone: Option<String>,
+}
+
+impl Preferences {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self { form: Form::Mutable, page_size: None, time_zone: None };
+        let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        for one in values.flat_map(|value| value.split(',')) {
+            let Some((name, value)) = one.split_once('=') else { continue };
+            let value = value.trim().trim_matches('"');
+            match name.trim().to_ascii_lowercase().as_str() {
+                "idtype" if value.eq_ignore_ascii_case("immutableid") => found.form = Form::Immutable,
+                "odata.maxpagesize" => found.page_size = value.parse().ok(),
+                "outlook.timezone" => found.time_zone = Some(value.to_owned()),
+                _ => {}
             }
         }
+        found
     }
-    (form, size)
 }
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()
-}
-
-fn dispatch(call: &Call) -> Answer {
-    match call.target.route {
-        Route::Users => users::list(call),
-        Route::UsersDelta => users::delta(call),
-        Route::User => users::one(call),
-        Route::Send => {
-            call.world.counters.with(|all| all.would_have_sent_mail += 1);
-            Ok(Reply::Empty(202))
-        }
-        Route::Folders => folders::children(call),
-        Route::FolderDelta => folders::delta(call),
-        Route::Folder => folders::one(call),
-        Route::Messages => messages::collection(call),
-        Route::MessageDelta => messages::delta(call),
-        Route::Message => messages::one(call),
-        Route::MessageValue => messages::value(call),
-        Route::MessageMove => messages::relocate(call),
-        Route::Attachments => attachments::collection(call),
-        Route::UploadSession => upload::create(call),
-        Route::Attachment => attachments::one(call),
-        Route::AttachmentValue => attachments::value(call),
-    }
 }
 
 fn check_request(
@@ -446,6 +420,12 @@ fn finish(
         }
         Ok(Reply::Empty(status)) => {
             let mut response = plain(status, "text/plain", Vec::new());
+            identify(world, headers, &mut response);
+            return response;
+        }
+        Ok(Reply::Located(location)) => {
+            let mut response = plain(201, "text/plain", Vec::new());
+            set(&mut response, "location", &location);
             identify(world, headers, &mut response);
             return response;
         }

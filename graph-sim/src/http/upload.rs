@@ -1,27 +1,25 @@
-//! Upload sessions for large attachments, on a host path that refuses the bearer token.
+//! Upload sessions for large attachments: pieces in order, and a finish that knows what they are for.
 //!
-//! Invariant: pieces come in order; the attachment exists only after the last one.
+//! Invariant: pieces come in order; what is uploaded exists only after the last one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::{Method, header};
-use serde_json::{Value, json};
+use http::{HeaderMap, Method, header};
+use serde_json::json;
 
-use crate::content::{Attachment, Kind};
-use crate::http::attachments::check_draft;
-use crate::http::messages::{field, target};
 use crate::http::{Answer, Call, Refusal, Reply, admit, error, plain, refuse, set};
-use crate::ids::Id;
-use crate::limits::Cost;
+use crate::limits::{Cost, Scope};
 use crate::world::World;
 
 const MAX_SESSIONS: usize = 512;
-const MAX_ATTACHMENT: u64 = 150_000_000;
 const MAX_PIECE: usize = 4 * 1024 * 1024;
 const LIFE_MS: u64 = 60 * 60 * 1000;
+
+/// Makes the attachment of the bytes and says where it is; the text is the URL of the server.
+pub(crate) type Finish = Box<dyn FnOnce(&World, Bytes, &str) -> Result<String, Refusal> + Send>;
 
 #[derive(Default)]
 pub(crate) struct Uploads {
@@ -29,17 +27,30 @@ pub(crate) struct Uploads {
 }
 
 struct Session {
-    user: u32,
     app: String,
-    message: u64,
+    scope: Option<Scope>,
     size: u64,
     expires_ms: u64,
     received: Vec<u8>,
-    attachment: Attachment,
+    finish: Finish,
+}
+
+/// A session that was opened.
+pub(crate) struct Opened {
+    /// Nobody guesses it.
+    pub id: String,
+    pub expires_ms: u64,
+}
+
+/// What a piece led to.
+pub(crate) enum Progress {
+    /// The session's state, in Outlook's form: a bare number.
+    More(Vec<u8>),
+    /// Where the finished thing is.
+    Done(String),
 }
 
 impl Session {
-    /// In Outlook's form: a bare number.
     fn status(&self) -> Vec<u8> {
         let next = self.received.len().to_string();
         json!({"expirationDateTime": crate::json::timestamp(self.expires_ms), "nextExpectedRanges": [next]})
@@ -48,60 +59,82 @@ impl Session {
     }
 }
 
-/// Opens a session.
-pub(crate) fn create(call: &Call) -> Answer {
-    let body = call.json()?;
-    let item = field(&body, "AttachmentItem");
-    let size = field(item, "size").as_u64().unwrap_or(0);
-    let name = field(item, "name").as_str().unwrap_or_default().to_owned();
-    let is_file =
-        field(item, "attachmentType").as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("file"));
-    if size == 0 || name.is_empty() || !is_file {
-        return Err(refuse(
-            400,
-            "ErrorInvalidArgument",
-            "AttachmentItem needs attachmentType file, name and size.",
-        ));
+impl Opened {
+    /// The answer to the call that opened the session.
+    pub(crate) fn answer(&self, call: &Call, url: &str) -> Answer {
+        let body = json!({
+            "@odata.context": format!("{}/v1.0/$metadata#microsoft.graph.uploadSession", call.base),
+            "uploadUrl": url,
+            "expirationDateTime": crate::json::timestamp(self.expires_ms),
+            "nextExpectedRanges": ["0-"],
+        });
+        Ok(Reply::Created(body.to_string().into_bytes()))
     }
-    if size > MAX_ATTACHMENT {
-        return Err(refuse(413, "ErrorAttachmentSizeLimitExceeded", "The attachment is too large."));
+
+    /// A URL on a host path of its own, which takes no bearer token.
+    pub(crate) fn url(&self, call: &Call) -> String {
+        format!("{}/_upload/{}", call.base, self.id)
     }
-    let (head, content) = target(call)?;
-    check_draft(call, &content)?;
-    let now = call.world.clock.now_ms();
-    let attachment = Attachment {
-        key: 0,
-        name,
-        content_type: field(item, "contentType").as_str().unwrap_or("application/octet-stream").into(),
-        is_inline: field(item, "isInline").as_bool().unwrap_or(false),
-        content_id: field(item, "contentId").as_str().map(Into::into),
-        // Replaced when the last piece has come.
-        kind: Kind::Reference,
-    };
-    let session = Session {
-        user: call.user,
-        app: call.claims.appid.clone(),
-        message: head.key,
-        size,
-        expires_ms: now + LIFE_MS,
-        received: Vec::new(),
-        attachment,
-    };
-    let number = call.world.requests.load(std::sync::atomic::Ordering::Relaxed);
-    let secret = blake3::hash(format!("{} {number} {now} {size}", head.id).as_bytes()).to_hex();
-    let mut sessions = call.world.uploads.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-    sessions.retain(|_, session| session.expires_ms > now);
-    if sessions.len() >= MAX_SESSIONS {
-        return Err(refuse(503, "serviceNotAvailable", "Too many upload sessions."));
+}
+
+impl Uploads {
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let body = json!({
-        "@odata.context": format!("{}/v1.0/$metadata#microsoft.graph.uploadSession", call.base),
-        "uploadUrl": format!("{}/_upload/{secret}", call.base),
-        "expirationDateTime": crate::json::timestamp(session.expires_ms),
-        "nextExpectedRanges": ["0-"],
-    });
-    sessions.insert(secret.to_string(), session);
-    Ok(Reply::Created(body.to_string().into_bytes()))
+
+    /// Opens a session for so many bytes.
+    pub(crate) fn open(&self, call: &Call, size: u64, finish: Finish) -> Result<Opened, Refusal> {
+        let now = call.world.clock.now_ms();
+        let number = call.world.requests.load(std::sync::atomic::Ordering::Relaxed);
+        let id = blake3::hash(format!("{} {number} {now} {size}", call.path).as_bytes()).to_hex().to_string();
+        let mut sessions = self.locked();
+        sessions.retain(|_, session| session.expires_ms > now);
+        if sessions.len() >= MAX_SESSIONS {
+            return Err(refuse(503, "serviceNotAvailable", "Too many upload sessions."));
+        }
+        let expires_ms = now + LIFE_MS;
+        let app = call.claims.appid.clone();
+        let session = Session { app, scope: call.scope, size, expires_ms, received: Vec::new(), finish };
+        sessions.insert(id.clone(), session);
+        Ok(Opened { id, expires_ms })
+    }
+
+    /// The state of a session.
+    pub(crate) fn status(&self, id: &str, now_ms: u64) -> Result<Vec<u8>, Refusal> {
+        let sessions = self.locked();
+        let session = sessions.get(id).filter(|session| session.expires_ms > now_ms).ok_or_else(gone)?;
+        Ok(session.status())
+    }
+
+    /// Ends a session before its time.
+    pub(crate) fn cancel(&self, id: &str) -> Result<(), Refusal> {
+        self.locked().remove(id).map(drop).ok_or_else(gone)
+    }
+
+    /// Takes a piece.
+    pub(crate) fn put(
+        &self,
+        world: &World,
+        id: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+        base: &str,
+    ) -> Result<Progress, Refusal> {
+        let now = world.clock.now_ms();
+        let mut sessions = self.locked();
+        let session = sessions.get_mut(id).filter(|session| session.expires_ms > now).ok_or_else(gone)?;
+        accept(session, headers, body)?;
+        if (session.received.len() as u64) < session.size {
+            return Ok(Progress::More(session.status()));
+        }
+        let session = sessions.remove(id).ok_or_else(gone)?;
+        drop(sessions);
+        (session.finish)(world, Bytes::from(session.received), base).map(Progress::Done)
+    }
+}
+
+fn gone() -> Refusal {
+    refuse(404, "uploadSessionNotFound", "The upload session was not found.")
 }
 
 /// Answers on the upload host.
@@ -131,19 +164,17 @@ fn answer(
         &format!("upload {}", body.len()),
     );
     let now = world.clock.now_ms();
-    let gone = || refuse(404, "uploadSessionNotFound", "The upload session was not found.");
-    let (user, app) = {
-        let sessions = world.uploads.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    let (scope, app) = {
+        let sessions = world.uploads.locked();
         let session = sessions.get(id).filter(|session| session.expires_ms > now).ok_or_else(gone)?;
-        if parts.method == Method::GET {
-            return Ok(plain(200, "application/json", session.status()));
-        }
-        (session.user, session.app.clone())
+        (session.scope, session.app.clone())
     };
-    let owner = world.people.user(user).user_principal_name.clone();
-    world.counters.request(&owner, "upload");
+    if parts.method == Method::GET {
+        return Ok(plain(200, "application/json", world.uploads.status(id, now)?));
+    }
+    world.counters.request(scope.map_or("directory", |scope| scope.name(world)), "upload");
     if parts.method == Method::DELETE {
-        world.uploads.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        world.uploads.cancel(id)?;
         return Ok(plain(204, "text/plain", Vec::new()));
     }
     if parts.method != Method::PUT {
@@ -151,21 +182,20 @@ fn answer(
     }
     world.counters.with(|all| all.upload_bytes += body.len() as u64);
     let cost = Cost { upload_bytes: body.len() as u64, salt: luck.salt("429"), takes_place: false };
-    let _flight = admit(world, &world.options(), &app, user, &cost, &luck)?;
-    let mut sessions = world.uploads.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-    let session = sessions.get_mut(id).ok_or_else(gone)?;
-    accept(session, parts, &body)?;
-    if (session.received.len() as u64) < session.size {
-        return Ok(plain(200, "application/json", session.status()));
+    let _flight = scope.map(|scope| admit(world, &world.options(), &app, scope, &cost, &luck)).transpose()?;
+    match world.uploads.put(world, id, &parts.headers, &body, base)? {
+        Progress::More(status) => Ok(plain(200, "application/json", status)),
+        Progress::Done(location) => {
+            let mut response = plain(201, "application/json", b"{}".to_vec());
+            set(&mut response, "location", &location);
+            Ok(response)
+        }
     }
-    let session = sessions.remove(id).ok_or_else(gone)?;
-    drop(sessions);
-    complete(world, session, base)
 }
 
-fn accept(session: &mut Session, parts: &http::request::Parts, body: &Bytes) -> Result<(), Refusal> {
+fn accept(session: &mut Session, headers: &HeaderMap, body: &Bytes) -> Result<(), Refusal> {
     let range =
-        parts.headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok()).and_then(parse_range);
+        headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok()).and_then(parse_range);
     let (first, last, total) =
         range.ok_or_else(|| refuse(400, "invalidRequest", "Content-Range is missing or wrong."))?;
     if total != session.size || last < first || last >= total || last - first + 1 != body.len() as u64 {
@@ -188,26 +218,4 @@ fn parse_range(text: &str) -> Option<(u64, u64, u64)> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     Some((first.trim().parse().ok()?, last.trim().parse().ok()?, total.trim().parse().ok()?))
-}
-
-fn complete(world: &Arc<World>, session: Session, base: &str) -> Result<Response, Refusal> {
-    let Session { user, message, received, mut attachment, .. } = session;
-    attachment.kind = Kind::File(world.blobs.keep(Bytes::from(received)));
-    let mut mailbox = world.mailbox(user);
-    let key = mailbox.next_attachment();
-    attachment.key = key;
-    let found = mailbox.messages.get(&message);
-    let found = found.ok_or_else(|| refuse(404, "ErrorItemNotFound", "The message is gone."))?;
-    let message_id = mailbox.message_id(found, crate::ids::Form::Mutable);
-    let mut content = (*world.content(&mailbox, found)).clone();
-    content.raw_mime = None;
-    content.attachments.push(attachment);
-    mailbox.rewrite(message, content, world.clock.now_ms());
-    let id = Id::Attachment { user, message, key }.encode();
-    let owner = &world.people.user(user).id;
-    let mut response =
-        plain(201, "application/json", Value::Object(serde_json::Map::new()).to_string().into_bytes());
-    let location = format!("{base}/v1.0/Users('{owner}')/Messages('{message_id}')/Attachments('{id}')");
-    set(&mut response, "location", &location);
-    Ok(response)
 }

@@ -164,3 +164,20 @@ async fn removals_may_come_in_an_initial_round() {
     let removed = items.iter().filter(|item| item["@removed"]["reason"] == "deleted").count();
     assert_eq!(removed, 1);
 }
+
+#[tokio::test]
+async fn all_that_outlook_keeps_of_a_person_shares_the_mailboxs_limits() {
+    let mut options = options();
+    let roles = ["Contacts.Read", "Tasks.Read.All", "Calendars.Read"];
+    options.apps[0].roles.extend(roles.map(ToOwned::to_owned));
+    options.limits.requests_per_window = 8;
+    let mut bench = start(options).await;
+    for path in ["/mailFolders", "/contacts", "/todo/lists", "/calendars"].repeat(2) {
+        assert_eq!(bench.get(path).await.status(), 200, "{path}");
+    }
+    assert_eq!(bench.get("/events").await.status(), 429);
+    let url = format!("{}/v1.0/users", bench.sim.base_url());
+    assert_eq!(bench.get(&url).await.status(), 200, "the directory is no mailbox");
+    bench.user = bench.sim.users()[1].id.clone();
+    assert_eq!(bench.get("/events").await.status(), 200, "another mailbox has its own");
+}

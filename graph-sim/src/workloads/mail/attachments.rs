@@ -1,29 +1,33 @@
 //! Attachments of messages.
 
+use bytes::Bytes;
 use http::Method;
 
-use crate::content::{Attachment, Content, Kind};
-use crate::create;
-use crate::http::messages::{ADVANCED, rewrite, target};
 use crate::http::{Answer, Call, Refusal, Reply, refuse};
-use crate::ids::Id;
-use crate::json::{self, AttachmentView, Head, list_of, text};
-use crate::mailbox::Missing;
-use crate::mime::item_bytes;
+use crate::ids::{Form, Id, Missing};
+use crate::json::{list_of, text};
+use crate::workloads::mail::content::{Attachment, Content, Kind};
+use crate::workloads::mail::create::{self, field};
+use crate::workloads::mail::json::{self, AttachmentView, Head};
+use crate::workloads::mail::messages::{ADVANCED, rewrite, target};
+use crate::workloads::mail::mime::item_bytes;
+use crate::world::World;
 
 /// Larger ones need an upload session.
-const MAX_DIRECT: u64 = 3 * 1024 * 1024;
+pub(crate) const MAX_DIRECT: u64 = 3 * 1024 * 1024;
+const MAX_ATTACHMENT: u64 = 150_000_000;
 /// A list with content beyond this fails, as it does in the field.
 const MAX_LISTED_BYTES: u64 = 64 * 1024 * 1024;
 
 const BASE_FIELDS: [&str; 6] = ["id", "name", "contentType", "size", "isInline", "lastModifiedDateTime"];
 
-struct Shown {
+/// What `$select` and `$expand` show of attachments.
+pub(crate) struct Shown {
     select: Option<Vec<String>>,
     item: bool,
 }
 
-fn shown(call: &Call) -> Result<Shown, Refusal> {
+pub(crate) fn shown(call: &Call) -> Result<Shown, Refusal> {
     let select = call.query.get("$select").map(selected).transpose()?;
     let item = match call.query.get("$expand").map(str::to_ascii_lowercase).as_deref() {
         None => false,
@@ -49,7 +53,7 @@ fn selected(list: &str) -> Result<Vec<String>, Refusal> {
     list.split(',').map(str::trim).map(name_of).collect()
 }
 
-fn view<'a>(call: &Call, shown: &'a Shown) -> AttachmentView<'a> {
+pub(crate) fn view<'a>(call: &Call, shown: &'a Shown) -> AttachmentView<'a> {
     AttachmentView {
         content: true,
         item: shown.item,
@@ -83,7 +87,7 @@ pub(crate) fn collection(call: &Call) -> Answer {
     Ok(Reply::Json(200, out))
 }
 
-fn file_size(attachment: &Attachment) -> u64 {
+pub(crate) fn file_size(attachment: &Attachment) -> u64 {
     match &attachment.kind {
         Kind::File(data) => data.len(),
         Kind::Item(item) => item.body.len() as u64,
@@ -134,7 +138,7 @@ fn find<'a>(call: &Call, head: &Head, content: &'a Content) -> Result<&'a Attach
 }
 
 fn wanted(call: &Call, head: &Head) -> Result<u32, Refusal> {
-    match Id::decode(call.target.attachment.as_deref().unwrap_or_default()) {
+    match Id::decode(call.param("attachment").unwrap_or_default()) {
         Some(Id::Attachment { user, message, key }) if user == head.user && message == head.key => Ok(key),
         Some(_) => Err(Missing::Gone.into()),
         None => Err(Missing::Malformed.into()),
@@ -164,6 +168,11 @@ pub(crate) fn one(call: &Call) -> Answer {
 pub(crate) fn value(call: &Call) -> Answer {
     let (head, content) = target(call)?;
     let attachment = find(call, &head, &content)?;
+    value_of(attachment)
+}
+
+/// The bytes of an attachment.
+pub(crate) fn value_of(attachment: &Attachment) -> Answer {
     match &attachment.kind {
         Kind::File(data) => Ok(Reply::Data(data.clone(), attachment.content_type.clone())),
         Kind::Item(item) => {
@@ -173,4 +182,75 @@ pub(crate) fn value(call: &Call) -> Answer {
         }
         Kind::Reference => Err(refuse(405, "ErrorInvalidRequest", "A reference attachment has no value.")),
     }
+}
+
+/// What `createUploadSession` of an Outlook item asks for.
+pub(crate) struct Announced {
+    pub size: u64,
+    /// Without its bytes.
+    pub attachment: Attachment,
+}
+
+impl Announced {
+    pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
+        let body = call.json()?;
+        let item = field(&body, "AttachmentItem");
+        let size = field(item, "size").as_u64().unwrap_or(0);
+        let name = field(item, "name").as_str().unwrap_or_default().to_owned();
+        let is_file =
+            field(item, "attachmentType").as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("file"));
+        if size == 0 || name.is_empty() || !is_file {
+            let text = "AttachmentItem needs attachmentType file, name and size.";
+            return Err(refuse(400, "ErrorInvalidArgument", text));
+        }
+        if size > MAX_ATTACHMENT {
+            return Err(refuse(413, "ErrorAttachmentSizeLimitExceeded", "The attachment is too large."));
+        }
+        let attachment = Attachment {
+            key: 0,
+            name,
+            content_type: field(item, "contentType").as_str().unwrap_or("application/octet-stream").into(),
+            is_inline: field(item, "isInline").as_bool().unwrap_or(false),
+            content_id: field(item, "contentId").as_str().map(Into::into),
+            // Replaced when the last piece has come.
+            kind: Kind::Reference,
+        };
+        Ok(Self { size, attachment })
+    }
+}
+
+/// Opens an upload session.
+pub(crate) fn open_session(call: &Call) -> Answer {
+    let Announced { size, mut attachment } = Announced::of(call)?;
+    let (head, content) = target(call)?;
+    check_draft(call, &content)?;
+    let (user, message) = (call.user, head.key);
+    let finish = move |world: &World, bytes: Bytes, base: &str| {
+        attachment.kind = Kind::File(world.blobs.keep(bytes));
+        finish(world, user, message, attachment, base)
+    };
+    let opened = call.world.uploads.open(call, size, Box::new(finish))?;
+    opened.answer(call, &opened.url(call))
+}
+
+fn finish(
+    world: &World,
+    user: u32,
+    message: u64,
+    mut attachment: Attachment,
+    base: &str,
+) -> Result<String, Refusal> {
+    let mut mailbox = world.mailbox(user);
+    let key = mailbox.next_attachment();
+    attachment.key = key;
+    let found = mailbox.messages.get(&message);
+    let found = found.ok_or_else(|| refuse(404, "ErrorItemNotFound", "The message is gone."))?;
+    let message_id = mailbox.message_id(found, Form::Mutable);
+    let mut content = (*world.content(&mailbox, found)).clone();
+    content.raw_mime = None;
+    content.attachments.push(attachment);
+    mailbox.rewrite(message, content, world.clock.now_ms());
+    let id = Id::Attachment { user, message, key }.encode();
+    let owner = &world.people.user(user).id;
+    Ok(format!("{base}/v1.0/Users('{owner}')/Messages('{message_id}')/Attachments('{id}')"))
 }

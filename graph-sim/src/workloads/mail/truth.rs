@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::{Attachment, Content, Kind, Person};
-use crate::mime;
+use crate::workloads::Slice;
+use crate::workloads::mail::content::{Attachment, Content, Kind, Person};
+use crate::workloads::mail::mime;
 use crate::world::World;
 
 /// One message as it is, whatever Graph calls show of it.
@@ -98,14 +99,14 @@ impl From<&Person> for TruthPerson {
 }
 
 /// A slice of a mailbox's truth, in the order of immutable ids.
-pub(crate) fn list(world: &World, user: u32, skip: usize, top: usize, with_body: bool) -> Vec<TruthMessage> {
+pub(crate) fn list(world: &World, user: u32, slice: &Slice) -> Vec<TruthMessage> {
     let rows: Vec<(String, String, Arc<Content>)> = {
         let mailbox = world.mailbox(user);
         let mut keys: Vec<u64> = mailbox.messages.keys().copied().collect();
         keys.sort_unstable();
         keys.into_iter()
-            .skip(skip)
-            .take(top)
+            .skip(slice.skip)
+            .take(slice.top)
             .filter_map(|key| {
                 let message = mailbox.messages.get(&key)?;
                 let id = mailbox.message_id(message, crate::ids::Form::Immutable);
@@ -114,7 +115,7 @@ pub(crate) fn list(world: &World, user: u32, skip: usize, top: usize, with_body:
             .collect()
     };
     rows.into_iter()
-        .map(|(id, folder_path, content)| describe(world, id, folder_path, &content, with_body))
+        .map(|(id, folder_path, content)| describe(world, id, folder_path, &content, slice.with_body))
         .collect()
 }
 
@@ -152,7 +153,8 @@ fn describe(
     }
 }
 
-fn attachment(world: &World, attachment: &Attachment) -> TruthAttachment {
+/// One attachment with the hash of its content.
+pub(crate) fn attachment(world: &World, attachment: &Attachment) -> TruthAttachment {
     let (kind, size, hash) = match &attachment.kind {
         Kind::File(data) => ("file", data.len(), world.blobs.hash_of(data)),
         Kind::Item(item) => {

@@ -3,12 +3,12 @@
 use http::Method;
 use serde_json::Value;
 
-use crate::delta::{self, FolderChange, Token};
-use crate::http::messages::{delta_page, resume};
+use crate::delta::{self, Stand};
 use crate::http::{Answer, Call, Refusal, Reply, refuse};
 use crate::json::{list_of, text};
-use crate::mailbox::{Folder, Mailbox, ROOT};
 use crate::query::Query;
+use crate::workloads::mail::changes::{self, FolderChange};
+use crate::workloads::mail::mailbox::{Folder, Mailbox, ROOT};
 
 const FIELDS: [&str; 7] = [
     "id",
@@ -72,7 +72,7 @@ fn display_name_filter(filter: &str) -> Result<String, Refusal> {
 }
 
 fn parent(call: &Call, mailbox: &Mailbox) -> Result<u32, Refusal> {
-    match &call.target.folder {
+    match call.param("folder") {
         None => Ok(ROOT),
         Some(name) => Ok(mailbox.find_folder(name)?),
     }
@@ -135,20 +135,11 @@ pub(crate) fn one(call: &Call) -> Answer {
 pub(crate) fn delta(call: &Call) -> Answer {
     let size = call.size()?;
     let mailbox = call.world.mailbox(call.user);
-    let mut token = match resume(call, &mailbox, None)? {
-        Some(token) => token,
-        None => Token {
-            folder: None,
-            position: 0,
-            start: mailbox.seq,
-            epoch: mailbox.epoch,
-            nonce: call.world.nonce,
-            options: call.query.without(&["$top"]).0,
-        },
-    };
-    let (changes, more) = delta::folders(&mailbox, &mut token, size);
+    let stand = Stand { seq: mailbox.seq, epoch: mailbox.epoch };
+    let mut token = delta::resume(call, stand, "mail folders")?;
+    let (changes, more) = changes::folders(&mailbox, &mut token, size);
     let mut out = open(call);
-    let view = FolderView::new(&Query(token.options.clone()), true)?;
+    let view = FolderView::new(&token.query(), true)?;
     list_of(&mut out, &changes, |out, change| match change {
         FolderChange::Present(key) => write(out, call, &mailbox, &mailbox.folders[key], &view),
         FolderChange::Removed(key) => {
@@ -158,7 +149,7 @@ pub(crate) fn delta(call: &Call) -> Answer {
             out.extend_from_slice(b",\"@removed\":{\"reason\":\"deleted\"}}");
         }
     });
-    delta_page(call, &mut out, &token, more);
+    delta::link(call, &mut out, &token, more);
     out.push(b'}');
     Ok(Reply::Json(200, out))
 }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::blob::{Data, Synthetic};
-use crate::content::{Attachment, Content, Kind, Person};
+use crate::workloads::mail::content::{Attachment, Content, Kind, Person};
 use crate::world::World;
 
 const LINE_BYTES: usize = 57;

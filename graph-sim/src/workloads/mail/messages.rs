@@ -9,17 +9,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
-use serde_json::Value;
 
-use crate::content::Content;
-use crate::create::{self, SENSITIVE};
-use crate::delta::{self, Change, Token};
+use crate::delta::{self, Stand};
 use crate::http::{Answer, Call, Refusal, Reply, refuse};
-use crate::ids::{Form, Id};
-use crate::json::{self, Head, View, list_of, text};
-use crate::mailbox::{DRAFTS, Mailbox, Message, Source};
-use crate::mime::Mime;
-use crate::query::{Filter, Query};
+use crate::ids::{Form, Id, Missing};
+use crate::json::{list_of, text};
+use crate::workloads::mail::changes::{self, Change};
+use crate::workloads::mail::content::Content;
+use crate::workloads::mail::create::{self, SENSITIVE};
+use crate::workloads::mail::eml;
+use crate::workloads::mail::filter::Filter;
+use crate::workloads::mail::json::{self, Head, View};
+use crate::workloads::mail::mailbox::{DRAFTS, Mailbox, Message, Source};
+use crate::workloads::mail::mime::Mime;
 
 pub(crate) const ADVANCED: &str = "Mail-Advanced.ReadWrite.All";
 const MAX_MIME: usize = 4 * 1024 * 1024;
@@ -77,7 +79,7 @@ pub(crate) fn collection(call: &Call) -> Answer {
     if call.method == Method::POST {
         return create_one(call);
     }
-    let view = call.query.view().map_err(bad)?;
+    let view = View::of(&call.query).map_err(bad)?;
     let size = call.size()?;
     let skip = call.query.number("$skip").map_err(bad)?.unwrap_or(0);
     let filter = call.query.get("$filter").map(Filter::parse).transpose();
@@ -96,11 +98,11 @@ pub(crate) fn collection(call: &Call) -> Answer {
 
 fn pick(call: &Call, filter: Option<&Filter>, skip: usize, size: usize) -> Result<(Vec<Row>, bool), Refusal> {
     let mailbox = call.world.mailbox(call.user);
-    let mut keys: Vec<u64> = match &call.target.folder {
+    let mut keys: Vec<u64> = match call.param("folder") {
         Some(name) => mailbox.folders[&mailbox.find_folder(name)?].order.values().copied().collect(),
         None => mailbox.messages.keys().copied().collect(),
     };
-    if call.target.folder.is_none() {
+    if call.param("folder").is_none() {
         keys.sort_unstable();
     }
     match call.query.get("$orderby").map(str::to_ascii_lowercase).as_deref() {
@@ -130,72 +132,23 @@ fn pick(call: &Call, filter: Option<&Filter>, skip: usize, size: usize) -> Resul
     Ok((rows, more))
 }
 
-/// The token of a link, checked; none on the first call of a round.
-pub(crate) fn resume(call: &Call, mailbox: &Mailbox, folder: Option<u32>) -> Result<Option<Token>, Refusal> {
-    let Some(text) = call.query.get("$skiptoken").or_else(|| call.query.get("$deltatoken")) else {
-        return Ok(None);
-    };
-    let gone = || refuse(410, "SyncStateNotFound", "The sync state generation is not found.");
-    if call.luck.strikes("410", call.options.faults.rate_expired_delta) {
-        call.world.counters.fault("410");
-        return Err(gone());
-    }
-    let token =
-        Token::decode(text).ok_or_else(|| refuse(400, "SyncStateInvalid", "The sync state is invalid."))?;
-    if token.nonce != call.world.nonce || token.epoch != mailbox.epoch || token.folder != folder {
-        return Err(gone());
-    }
-    Ok(Some(token))
-}
-
-/// Appends the next or delta link of a page.
-pub(crate) fn delta_page(call: &Call, out: &mut Vec<u8>, token: &Token, more: bool) {
-    let (link, name) = match more {
-        true => ("@odata.nextLink", "$skiptoken"),
-        false => ("@odata.deltaLink", "$deltatoken"),
-    };
-    text(out, link, &call.link(&Query(vec![(name.into(), token.encode())])));
-}
-
 /// One page of changes of a folder.
 pub(crate) fn delta(call: &Call) -> Answer {
     if call.query.get("$filter").is_some() || call.query.get("$search").is_some() {
         return Err(bad("The filter is not supported for change tracking".into()));
     }
-    let faults = &call.options.faults;
     let size = call.size()?;
     let (rows, token, more) = {
         let mailbox = call.world.mailbox(call.user);
-        let folder = mailbox.find_folder(call.target.folder.as_deref().unwrap_or_default())?;
-        let mut token = match resume(call, &mailbox, Some(folder))? {
-            Some(token) => token,
-            None => Token {
-                folder: Some(folder),
-                position: 0,
-                start: mailbox.seq,
-                epoch: mailbox.epoch,
-                nonce: call.world.nonce,
-                options: call.query.without(&["$top"]).0,
-            },
-        };
-        let empty = call.luck.strikes("empty page", faults.rate_empty_page);
-        let (mut changes, mut more) = (Vec::new(), true);
-        if empty {
-            call.world.counters.fault("empty_page");
-        } else {
-            (changes, more) = delta::messages(&mailbox, folder, &mut token, size);
-        }
-        if !changes.is_empty() && call.luck.strikes("duplicate", faults.rate_duplicate_in_page) {
-            call.world.counters.fault("duplicate_in_page");
-            // An older state of something that is gone since is never shown after its removal.
-            if let Some(first) = changes.iter().find(|change| matches!(change, Change::Present(_))).copied() {
-                changes.push(first);
-            }
-        }
-        if call.luck.strikes("phantom removed", faults.rate_phantom_removed) {
-            call.world.counters.fault("phantom_removed");
-            changes.push(Change::Removed(u64::MAX - u64::from(call.luck.call), 0));
-        }
+        let folder = mailbox.find_folder(call.param("folder").unwrap_or_default())?;
+        let stand = Stand { seq: mailbox.seq, epoch: mailbox.epoch };
+        let mut token = delta::resume(call, stand, &format!("mail {folder}"))?;
+        let (changes, more) = delta::disturbed(
+            call,
+            || changes::messages(&mailbox, folder, &mut token, size),
+            |change| matches!(change, Change::Present(_)),
+            |key| Change::Removed(key, 0),
+        );
         let rows: Vec<Result<Row, String>> = changes
             .iter()
             .filter_map(|change| match change {
@@ -210,7 +163,7 @@ pub(crate) fn delta(call: &Call) -> Answer {
             .collect();
         (rows, token, more)
     };
-    let mut view = Query(token.options.clone()).view().map_err(bad)?;
+    let mut view = View::of(&token.query()).map_err(bad)?;
     view.typed = true;
     let mut out = open(call);
     list_of(&mut out, &rows, |out, row| match row {
@@ -222,16 +175,21 @@ pub(crate) fn delta(call: &Call) -> Answer {
             out.extend_from_slice(b",\"@removed\":{\"reason\":\"deleted\"}}");
         }
     });
-    delta_page(call, &mut out, &token, more);
+    delta::link(call, &mut out, &token, more);
     out.push(b'}');
     Ok(Reply::Json(200, out))
+}
+
+/// The whole mailbox has no delta, although Microsoft's description has the path.
+pub(crate) fn delta_of_mailbox(_call: &Call) -> Answer {
+    Err(refuse(400, "ErrorInvalidRequest", "Change tracking is not supported against this resource."))
 }
 
 /// The message a path names: its place and what it holds.
 pub(crate) fn target(call: &Call) -> Result<(Head, Arc<Content>), Refusal> {
     if call.luck.strikes("404", call.options.faults.rate_404) {
         call.world.counters.fault("404");
-        return Err(crate::mailbox::Missing::Gone.into());
+        return Err(Missing::Gone.into());
     }
     let (head, source) = {
         let mailbox = call.world.mailbox(call.user);
@@ -242,17 +200,17 @@ pub(crate) fn target(call: &Call) -> Result<(Head, Arc<Content>), Refusal> {
 }
 
 fn find<'a>(call: &Call, mailbox: &'a Mailbox) -> Result<&'a Message, Refusal> {
-    let message = mailbox.find_message(call.target.message.as_deref().unwrap_or_default())?;
-    if let Some(folder) = &call.target.folder
+    let message = mailbox.find_message(call.param("message").unwrap_or_default())?;
+    if let Some(folder) = call.param("folder")
         && mailbox.find_folder(folder)? != message.folder
     {
-        return Err(crate::mailbox::Missing::Gone.into());
+        return Err(Missing::Gone.into());
     }
     Ok(message)
 }
 
 fn shown(call: &Call, status: u16, head: &Head, content: &Content) -> Answer {
-    let view = call.query.view().map_err(bad)?;
+    let view = View::of(&call.query).map_err(bad)?;
     let mut out = Vec::new();
     json::message(&mut out, head, content, &view, call.options.attachment_overhead);
     Ok(if status == 201 { Reply::Created(out) } else { Reply::Json(status, out) })
@@ -317,7 +275,7 @@ fn create_one(call: &Call) -> Answer {
     };
     let (head, content) = {
         let mut mailbox = call.world.mailbox(call.user);
-        let folder = match &call.target.folder {
+        let folder = match call.param("folder") {
             Some(name) => mailbox.find_folder(name)?,
             None => DRAFTS,
         };
@@ -342,7 +300,7 @@ fn from_mime(call: &Call, now: u64) -> Result<Content, Refusal> {
             "The message exceeds the maximum supported size.",
         ));
     }
-    let mut content = crate::eml::parse(Bytes::from(raw), &call.world.blobs).ok_or_else(invalid)?;
+    let mut content = eml::parse(Bytes::from(raw), &call.world.blobs).ok_or_else(invalid)?;
     content.is_draft = true;
     content.received_ms = now - now % 1000;
     content.created_ms = content.received_ms;
@@ -383,12 +341,4 @@ pub(crate) fn rewrite<T>(
     content.raw_mime = None;
     mailbox.rewrite(key, content, call.world.clock.now_ms());
     Ok((head(call, &mailbox, &mailbox.messages[&key]), result))
-}
-
-/// A string of the body, `Null` when absent.
-pub(crate) fn field<'a>(body: &'a Value, name: &str) -> &'a Value {
-    static NULL: Value = Value::Null;
-    body.as_object()
-        .and_then(|object| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)))
-        .map_or(&NULL, |(_, value)| value)
 }

@@ -11,8 +11,8 @@ use holdfast_model::Millis;
 use serde_json::{Map, Value};
 
 use crate::blob::BlobStore;
-use crate::content::{Attachment, Content, Kind, Person};
 use crate::json::parse_timestamp;
+use crate::workloads::mail::content::{Attachment, Content, Kind, Person};
 
 const UNSENT: u64 = 8;
 const READ: u64 = 1;
@@ -151,7 +151,7 @@ pub(crate) fn apply(content: &mut Content, object: &Map<String, Value>) -> Resul
                 content.is_delivery_receipt_requested = value.as_bool().unwrap_or(false)
             }
             "internetmessageheaders" => content.headers = headers(value)?,
-            "singlevalueextendedproperties" => extended(content, value)?,
+            "singlevalueextendedproperties" => merge_extended(&mut content.extended, value)?,
             // Set by the service; given values are ignored without a word, as Exchange does.
             "isdraft"
             | "id"
@@ -241,13 +241,14 @@ fn headers(value: &Value) -> Result<Vec<(String, String)>, Invalid> {
     Ok(headers)
 }
 
-fn extended(content: &mut Content, value: &Value) -> Result<(), Invalid> {
+/// Adds extended properties by id; a later value wins.
+pub(crate) fn merge_extended(into: &mut Vec<(String, String)>, value: &Value) -> Result<(), Invalid> {
     for one in value.as_array().map(Vec::as_slice).unwrap_or_default() {
         let id = one.get("id").and_then(Value::as_str).filter(|id| id.contains(' '));
         let id = id.ok_or_else(|| invalid("ErrorInvalidExtendedProperty", "the property id is not valid"))?;
         let value = one.get("value").and_then(Value::as_str).unwrap_or_default().to_owned();
-        content.extended.retain(|(known, _)| !known.eq_ignore_ascii_case(id));
-        content.extended.push((id.into(), value));
+        into.retain(|(known, _)| !known.eq_ignore_ascii_case(id));
+        into.push((id.into(), value));
     }
     Ok(())
 }
@@ -297,4 +298,12 @@ fn nested_attachment(
         content_id: field("contentId").map(Into::into),
         kind,
     })
+}
+
+/// A property of the body, `Null` when absent.
+pub(crate) fn field<'a>(body: &'a Value, name: &str) -> &'a Value {
+    static NULL: Value = Value::Null;
+    body.as_object()
+        .and_then(|object| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)))
+        .map_or(&NULL, |(_, value)| value)
 }

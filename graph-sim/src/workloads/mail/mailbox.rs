@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::content::{Content, Generator, Place};
-use crate::ids::{Form, Id};
+use crate::ids::{Form, Id, Missing};
 use crate::rng::Rng;
 use crate::words;
+use crate::workloads::mail::content::{Content, Generator, Place};
 
 pub(crate) const ROOT: u32 = 1;
 pub(crate) const INBOX: u32 = 2;
@@ -101,15 +101,8 @@ pub(crate) struct Mailbox {
     next_attachment: u32,
 }
 
-/// Why an id names nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
-    Malformed,
-    Gone,
-}
-
 impl Mailbox {
-    pub(crate) fn populate(seed: u64, user: u32, generator: &Generator) -> Self {
+    pub(crate) fn generate(seed: u64, user: u32, generator: &Generator) -> Self {
         let mut mailbox = Self {
             user,
             folders: BTreeMap::new(),

@@ -4,13 +4,44 @@ use crate::http::{Answer, Call, Refusal, Reply, refuse};
 use crate::json::{list_of, string, text};
 use crate::people::SimUser;
 use crate::query::Query;
+use crate::workloads::backend::Backend;
+use crate::workloads::route::Route;
+use crate::workloads::{Roles, Workload};
 
 const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 999;
 const DEFAULT_FIELDS: [&str; 6] =
     ["displayName", "givenName", "jobTitle", "mail", "officeLocation", "surname"];
 
-pub(crate) fn list(call: &Call) -> Answer {
+/// The registry's entry.
+pub(crate) struct Directory;
+
+impl Workload for Directory {
+    fn name(&self) -> &'static str {
+        "directory"
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::Directory
+    }
+
+    fn roles(&self) -> Roles {
+        Roles {
+            read: &["User.Read.All", "User.ReadBasic.All", "User.ReadWrite.All", "Directory.Read.All"],
+            write: &["User.ReadWrite.All"],
+        }
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        vec![
+            Route::get("users", "user_list", list),
+            Route::get("users/delta", "user_delta", delta),
+            Route::get("users/{user}", "user_get", one),
+        ]
+    }
+}
+
+fn list(call: &Call) -> Answer {
     if let Some(filter) = call.query.get("$filter") {
         let known = ["accountEnabled eq true", "userType eq 'Member'"];
         if !known.contains(&filter) {
@@ -29,7 +60,7 @@ pub(crate) fn list(call: &Call) -> Answer {
 }
 
 /// One round that lists everybody; people do not change here, so later rounds are empty.
-pub(crate) fn delta(call: &Call) -> Answer {
+fn delta(call: &Call) -> Answer {
     if call.query.get("$deltatoken").is_some() {
         return page(call, usize::MAX, 1, Some("end"));
     }
@@ -56,8 +87,8 @@ fn page(call: &Call, skip: usize, size: usize, delta: Option<&str>) -> Answer {
     Ok(Reply::Json(200, out))
 }
 
-pub(crate) fn one(call: &Call) -> Answer {
-    let name = call.target.user.as_deref().unwrap_or_default();
+fn one(call: &Call) -> Answer {
+    let name = call.param("user").unwrap_or_default();
     let missing = || {
         refuse(
             404,

@@ -9,7 +9,7 @@ use mail_parser::{Address, MessageParser, MimeHeaders};
 
 use crate::SimError;
 use crate::blob::BlobStore;
-use crate::content::{Attachment, Content, Kind, Person};
+use crate::workloads::mail::content::{Attachment, Content, Kind, Person};
 
 const MAX_TOTAL_BYTES: u64 = 512 * 1024 * 1024;
 
