@@ -1,18 +1,28 @@
-//! The typed API per workload.
+//! The typed API per workload: each in its own files, and one line here.
 
 mod attachment;
+mod calendar;
+mod contacts;
+mod drive;
 mod mail_folder;
 mod mail_message;
 mod mail_restore;
+mod outlook;
+mod todo;
 mod upload;
 mod user;
 
 #[cfg(test)]
 mod tests;
 
-pub use attachment::{AttachmentInfo, AttachmentKind, ExpandItem};
+pub use attachment::{AttachmentInfo, AttachmentKind, AttachmentOwner, ExpandItem};
+pub use calendar::*;
+pub use contacts::{Contact, ContactChange, ContactFolder};
+pub use drive::*;
 pub use mail_folder::{FolderChange, MailFolder};
 pub use mail_message::{MailMessage, MarkedMessage, MessageChange, MessageFlags};
 pub use mail_restore::CreatedMessage;
+pub use outlook::{Change, MarkedItem};
+pub use todo::{TodoList, TodoListChange, TodoTask, TodoTaskChange, TodoTaskPart};
 pub use upload::{NewAttachment, UploadProgress, UploadSession};
 pub use user::GraphUser;

@@ -3,8 +3,13 @@
 //! The one invariant to know: every object is kept as the bytes that came, unknown properties included; typed fields are
 //! read beside it.
 
+use std::fmt;
+
 use bytes::Bytes;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::{GraphError, Page};
@@ -42,6 +47,54 @@ pub(crate) fn read_page<T: FromObject>(body: &Bytes, what: &'static str) -> Resu
 /// Reads one object.
 pub(crate) fn read_object<T: FromObject>(body: &Bytes, what: &'static str) -> Result<T, GraphError> {
     read_with(body, what, |body| T::from_object(body))
+}
+
+/// The same object without some of its properties, everything else byte for byte.
+pub(crate) fn without(raw: &[u8], names: &[&str]) -> Result<Bytes, serde_json::Error> {
+    let object: RawObject<'_> = serde_json::from_slice(raw)?;
+    let mut kept = Vec::with_capacity(raw.len());
+    for (name, value) in object.0 {
+        // The name is compared as it is written: one that is escaped is none of ours.
+        if names.contains(&name.get().trim_matches('"')) {
+            continue;
+        }
+        kept.push(if kept.is_empty() { b'{' } else { b',' });
+        kept.extend_from_slice(name.get().as_bytes());
+        kept.push(b':');
+        kept.extend_from_slice(value.get().as_bytes());
+    }
+    if kept.is_empty() {
+        kept.push(b'{');
+    }
+    kept.push(b'}');
+    Ok(kept.into())
+}
+
+/// The properties of an object in their order, names and values as they are written.
+struct RawObject<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for RawObject<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Properties;
+
+        impl<'de> Visitor<'de> for Properties {
+            type Value = RawObject<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut properties = Vec::new();
+                while let Some(property) = map.next_entry()? {
+                    properties.push(property);
+                }
+                Ok(RawObject(properties))
+            }
+        }
+
+        deserializer.deserialize_map(Properties)
+    }
 }
 
 /// Reads; where that fails, reads again with stray control characters escaped.
@@ -90,6 +143,18 @@ mod tests {
         let page = read_page::<Value>(&body, "a page").unwrap();
         assert_eq!(page.items[0]["subject"], "a\u{1}b\"");
         assert_eq!(page.delta.as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn a_property_is_left_out_and_the_rest_is_as_it_came() {
+        let raw = r#"{ "a" : 1.50, "url":"https:\/\/x", "b\u0031":[{"url":1}],"n":null }"#;
+        assert_eq!(
+            without(raw.as_bytes(), &["url"]).unwrap(),
+            r#"{"a":1.50,"b\u0031":[{"url":1}],"n":null}"#
+        );
+        assert_eq!(without(br#"{"url":1}"#, &["url"]).unwrap(), "{}");
+        assert_eq!(without(b"{}", &["url"]).unwrap(), "{}");
+        assert!(without(b"[]", &["url"]).is_err());
     }
 
     #[test]

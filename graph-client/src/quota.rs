@@ -1,7 +1,11 @@
 //! The quota ledger: one count for everybody who calls Microsoft for the same (cloud, tenant, app, scope).
 //!
-//! The one invariant to know: in no window are more requests granted than the limit, and what was charged stays charged.
-//! A permit holds an in-flight slot until it is dropped, which is when the body has been read.
+//! The one invariant to know: in no window is more granted than the limit, and what was charged stays charged. A permit holds
+//! an in-flight slot until it is dropped, which is when the body has been read.
+//!
+//! Each scope has its own windows: a mailbox counts requests and bytes sent; SharePoint counts resource units per minute and
+//! per day, and bytes in each direction per hour; the directory and a team count requests. A call is charged to all windows of
+//! its scope at once, before it is sent.
 
 mod limits;
 mod local;
@@ -17,9 +21,9 @@ use async_trait::async_trait;
 use holdfast_model::{JobClass, Millis};
 use serde::{Deserialize, Serialize};
 
-use crate::Cloud;
+use crate::{Cloud, RateLimit};
 
-pub use limits::QuotaLimits;
+pub use limits::{ClassShares, QuotaLimits};
 pub use local::LocalLedger;
 pub use redis_ledger::RedisLedger;
 
@@ -61,18 +65,46 @@ impl fmt::Display for QuotaKey {
     }
 }
 
+/// How a request is weighed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// So many requests, or so many resource units of the directory.
+    Plain(u32),
+    /// SharePoint: one item, a delta with a token, a file's content.
+    Single,
+    /// SharePoint: a list, a delta without a token, a create, a change, a delete, an upload.
+    Listing,
+    /// SharePoint: anything with permissions.
+    Permissions,
+}
+
 /// What one call costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// Requests or resource units.
-    pub requests: u32,
+    /// The request itself.
+    pub weight: Weight,
     /// Bytes sent.
     pub upload_bytes: u64,
+    /// Bytes of content asked for.
+    pub download_bytes: u64,
 }
 
 impl Cost {
     /// One request without a body.
-    pub const ONE: Self = Self { requests: 1, upload_bytes: 0 };
+    pub const ONE: Self = Self { weight: Weight::Plain(1), upload_bytes: 0, download_bytes: 0 };
+}
+
+/// What is used of one window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowUse {
+    /// What it counts, such as `requests` or `egress`.
+    pub name: &'static str,
+    /// What counts at this moment.
+    pub used: u64,
+    /// What may be used.
+    pub granted: u64,
+    /// Its length.
+    pub length: Duration,
 }
 
 /// What there is not enough of.
@@ -80,10 +112,14 @@ impl Cost {
 pub enum Shortage {
     /// Microsoft asked for a pause.
     Paused,
-    /// The requests of the window.
+    /// The requests, or resource units, of the window.
     Requests,
-    /// The upload bytes of the window.
+    /// The resource units of the day.
+    Daily,
+    /// The bytes sent of the window.
     Upload,
+    /// The bytes received of the window.
+    Download,
     /// The in-flight slots, or somebody more urgent waits for them.
     Slots,
 }
@@ -141,6 +177,12 @@ pub trait QuotaLedger: Send + Sync {
 
     /// Nobody who shares the key calls before this time. An earlier pause that lasts longer stays.
     async fn pause(&self, key: &QuotaKey, until_ms: Millis);
+
+    /// Microsoft said what is left of the first window: where that is less than what is counted here, the count is raised.
+    async fn correct(&self, key: &QuotaKey, said: RateLimit);
+
+    /// What is used of each window of the key.
+    async fn usage(&self, key: &QuotaKey) -> Vec<WindowUse>;
 
     /// Waits until a slot of the key may be free, `at_most` as long as given.
     async fn slot_freed(&self, _key: &QuotaKey, at_most: Duration) {

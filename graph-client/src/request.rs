@@ -3,23 +3,33 @@
 //! The one invariant to know: a create whose outcome is unknown is never sent twice, and no attempt is made before the time
 //! that Microsoft named.
 
-use std::{borrow::Cow, sync::atomic::Ordering, time::Duration};
+mod call;
+mod encode;
+mod retry;
+
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use holdfast_model::Random;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, Url, header};
 
 use crate::{
     AccessToken, Cost, ErrorClass, GraphClient, GraphError, LedgerError, MimeStream, Page, Permit, QuotaKey,
-    Scope, Shortage,
+    Shortage,
     body::read_bounded,
     challenge::{Challenge, challenge},
-    error::{Operation, classify},
+    error::{MALWARE, classify},
     json::{FromObject, read_object, read_page},
     metrics,
+    rate_limit::rate_limit,
     retry_after::retry_after,
 };
+
+use call::Bearer;
+pub(crate) use call::{Body, Call, JSON, OCTETS, Repeat};
+pub(crate) use encode::{query_value, segment};
+use retry::{Attempts, Failure};
+pub(crate) use retry::{backoff, with_class};
 
 /// A JSON answer is never larger.
 const MAX_PAGE_BYTES: usize = 64 << 20;
@@ -30,10 +40,6 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 /// A listing has no more pages.
 pub(crate) const MAX_PAGES: usize = 100_000;
 
-/// Back-off starts here and doubles up to the limit.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_mins(5);
-
 /// Added to waits that many share, so that they do not all come back in the same instant.
 const MAX_JITTER_MS: u64 = 250;
 
@@ -43,123 +49,11 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// How often a missing slot is asked for again.
 const SLOT_POLL: Duration = Duration::from_millis(100);
 
-/// The smallest page that a slow query is shrunk to.
-const MIN_PAGE_SIZE: u32 = 10;
-
-/// A GET that answers 404 with an empty body is believed at this attempt.
-const SPURIOUS_404_ATTEMPTS: u32 = 2;
-
-/// A 404 on something created a moment ago is believed at this attempt.
-const FRESH_404_ATTEMPTS: u32 = 4;
-
-/// A GET of one item that answers 400 is believed at this attempt.
-const BAD_ITEM_ATTEMPTS: u32 = 2;
-
 /// A GET whose answer cannot be read is given up at this attempt.
 const MALFORMED_ATTEMPTS: u32 = 4;
 
-/// Whether a call may be repeated when its outcome is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    Safe,
-    Never,
-}
-
-/// A request, as often as it takes.
-#[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub method: Method,
-    pub url: String,
-    pub operation: Operation,
-    pub scope: Scope,
-    repeat: Repeat,
-    requests: u32,
-    prefer: Vec<&'static str>,
-    page_size: Option<u32>,
-    body: Option<Bytes>,
-    /// `Content-Range`, for a piece of an upload.
-    pub range: Option<String>,
-    bearer: Bearer,
-    /// It concerns something created a moment ago, which Microsoft may not find yet.
-    is_fresh: bool,
-    /// A 400 is an answer to what was asked: it is not repeated.
-    is_probe: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bearer {
-    Send,
-    Withhold,
-}
-
-impl Call {
-    fn new(method: Method, url: String, operation: Operation, scope: Scope) -> Self {
-        Self {
-            method,
-            url,
-            operation,
-            scope,
-            repeat: Repeat::Safe,
-            requests: 1,
-            prefer: Vec::new(),
-            page_size: None,
-            body: None,
-            range: None,
-            bearer: Bearer::Send,
-            is_fresh: false,
-            is_probe: false,
-        }
-    }
-
-    pub fn get(url: String, operation: Operation, scope: Scope) -> Self {
-        Self::new(Method::GET, url, operation, scope)
-    }
-
-    pub fn delete(url: String, scope: Scope) -> Self {
-        Self::new(Method::DELETE, url, Operation::Item, scope)
-    }
-
-    pub fn post(url: String, body: &serde_json::Value, repeat: Repeat, scope: Scope) -> Self {
-        let call = Self::new(Method::POST, url, Operation::Write, scope);
-        Self { body: Some(body.to_string().into()), repeat, ..call }
-    }
-
-    /// A call to an upload address: it authorises itself, our token would only leak.
-    pub fn upload(method: Method, url: String, body: Option<Bytes>, scope: Scope) -> Self {
-        Self { body, bearer: Bearer::Withhold, ..Self::new(method, url, Operation::Write, scope) }
-    }
-
-    pub fn costs(self, requests: u32) -> Self {
-        Self { requests, ..self }
-    }
-
-    pub fn page_size(self, size: u32) -> Self {
-        Self { page_size: Some(size), ..self }
-    }
-
-    /// Believes a 404 only at [`FRESH_404_ATTEMPTS`].
-    pub fn on_fresh(self) -> Self {
-        Self { is_fresh: true, ..self }
-    }
-
-    /// Believes a 400 at once.
-    pub fn probing(self) -> Self {
-        Self { is_probe: true, ..self }
-    }
-
-    /// Ids that survive moves. Must go with every page of a round.
-    pub fn immutable_ids(mut self) -> Self {
-        self.prefer.push(r#"IdType="ImmutableId""#);
-        self
-    }
-
-    fn prefer_header(&self) -> Option<String> {
-        let size = self.page_size.map(|size| Cow::Owned(format!("odata.maxpagesize={size}")));
-        let all: Vec<_> =
-            size.into_iter().chain(self.prefer.iter().map(|text| Cow::Borrowed(*text))).collect();
-        (!all.is_empty()).then(|| all.join(", "))
-    }
-}
+/// Said of content that is infected, whatever the status.
+const INFECTED: &str = "x-virus-infected";
 
 /// A whole answer.
 #[derive(Debug)]
@@ -169,19 +63,12 @@ pub(crate) struct Reply {
     pub body: Bytes,
 }
 
-/// How an attempt failed, with what the loop needs to know.
-struct Failure {
-    error: GraphError,
-    /// The token it was sent with.
-    token: Option<AccessToken>,
-    /// What Microsoft demands of the next one.
-    challenge: Option<Challenge>,
-}
-
-impl From<GraphError> for Failure {
-    fn from(error: GraphError) -> Self {
-        Self { error, token: None, challenge: None }
-    }
+/// An answer whose body is still to come.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub status: u16,
+    pub headers: header::HeaderMap,
+    pub body: MimeStream,
 }
 
 impl GraphClient {
@@ -247,12 +134,20 @@ impl GraphClient {
     }
 
     /// Sends and hands the body on as it comes; what breaks later is the caller's to start again.
-    pub(crate) async fn stream(&self, mut call: Call) -> Result<MimeStream, GraphError> {
+    pub(crate) async fn stream(&self, call: Call) -> Result<MimeStream, GraphError> {
+        self.open(call).await.map(|opened| opened.body)
+    }
+
+    /// The same with what was said about the body.
+    pub(crate) async fn open(&self, mut call: Call) -> Result<Opened, GraphError> {
         let timeout = self.inner.options.request_timeout;
         let mut state = Attempts::default();
         loop {
             match self.attempt(&call).await {
-                Ok((response, permit)) => return Ok(MimeStream::new(response, permit, timeout)),
+                Ok((response, permit)) => {
+                    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+                    return Ok(Opened { status, headers, body: MimeStream::new(response, permit, timeout) });
+                }
                 Err(failure) => self.prepare_next(&mut call, &mut state, failure).await?,
             }
         }
@@ -264,9 +159,8 @@ impl GraphClient {
             Bearer::Send => Some(self.inner.tokens.token().await?),
             Bearer::Withhold => None,
         };
-        let upload_bytes = call.body.as_ref().map_or(0, |body| body.len() as u64);
         let key = self.quota_key(call.scope.clone());
-        let permit = self.acquire(&key, Cost { requests: call.requests, upload_bytes }).await?;
+        let permit = self.acquire(&key, call.cost()).await?;
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
         metrics::attempt();
         let sent = self.prepare(call, url, token.as_ref()).send();
@@ -279,7 +173,12 @@ impl GraphClient {
             Err(_) => return Err(call.unless_repeatable(GraphError::Timeout { after: timeout }).into()),
         };
         permit.renew();
-        if response.status().is_success() {
+        if let Some(said) = rate_limit(&call.scope, response.headers()) {
+            self.inner.ledger.correct(&key, said).await;
+        }
+        let is_answer =
+            response.status().is_success() || (call.expects_redirect && response.status().as_u16() == 302);
+        if is_answer && !is_infected(&response) {
             return Ok((response, permit));
         }
         let (error, challenge) = self.refusal(call, response).await;
@@ -297,12 +196,11 @@ impl GraphClient {
         if let Some(prefer) = call.prefer_header() {
             request = request.header("prefer", prefer);
         }
-        if let Some(body) = &call.body {
-            let kind = if call.range.is_some() { "application/octet-stream" } else { "application/json" };
-            request = request.header(header::CONTENT_TYPE, kind).body(body.clone());
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
         }
-        if let Some(range) = &call.range {
-            request = request.header(header::CONTENT_RANGE, range);
+        if let Some(body) = &call.body {
+            request = request.header(header::CONTENT_TYPE, &body.content_type).body(body.bytes.clone());
         }
         request
     }
@@ -316,7 +214,7 @@ impl GraphClient {
             == (base.scheme(), base.host_str(), base.port_or_known_default());
         let allowed = match call.bearer {
             Bearer::Send => same_host && url.username().is_empty() && url.password().is_none(),
-            // Upload addresses lead elsewhere by design, but content never goes out in the clear.
+            // These addresses lead elsewhere by design, but content never travels in the clear.
             Bearer::Withhold => url.scheme() == "https" || url.scheme() == base.scheme(),
         };
         if allowed { Ok(url) } else { Err(foreign(url.host_str().unwrap_or_default())) }
@@ -332,11 +230,18 @@ impl GraphClient {
             self.pause(call, wait).await;
         }
         let challenge = if status == 401 { challenge(&headers) } else { None };
+        let is_infected = is_infected(&response);
         // Where the body cannot be read, the status has to do.
         let body = read_bounded(response, MAX_ERROR_BYTES, self.inner.options.request_timeout, |_| {}).await;
         let mut error = classify(status, &body.unwrap_or_default(), call.operation, text("request-id"), wait);
         if challenge.is_some() {
             error.class = ErrorClass::ReAuth;
+        }
+        if is_infected {
+            (error.code, error.class) = (MALWARE.to_owned(), ErrorClass::SkipItem);
+        }
+        if error.class == ErrorClass::Resync {
+            error.restart_link = text("location");
         }
         tracing::debug!(
             status,
@@ -361,108 +266,6 @@ impl GraphClient {
         self.inner.ledger.pause(&self.quota_key(call.scope.clone()), until_ms).await;
     }
 
-    /// Decides whether there is another attempt, and waits until it may be made.
-    async fn prepare_next(
-        &self,
-        call: &mut Call,
-        state: &mut Attempts,
-        failure: Failure,
-    ) -> Result<(), GraphError> {
-        state.made += 1;
-        let is_last = state.made >= self.inner.options.max_attempts;
-        let error = match failure.error.class() {
-            // An upload address that refuses has nothing to do with our token: open another session.
-            ErrorClass::ReAuth if call.bearer == Bearer::Withhold => {
-                return Err(with_class(failure.error, ErrorClass::Reread));
-            }
-            ErrorClass::ReAuth => return self.renew_token(state, failure).await,
-            // A 401 with this code is the catch-all for unlicensed users, but also for a spent token.
-            ErrorClass::FailResource if failure.error.status() == Some(401) && !state.has_renewed => {
-                return self.renew_token(state, failure).await;
-            }
-            _ => failure.error,
-        };
-        match error.class() {
-            ErrorClass::Wait => self.wait_throttled(call, state, error, is_last).await,
-            ErrorClass::Retry if !is_last => self.wait_backoff(call, state, error).await,
-            _ if !is_last && call.is_doubtful(&error, state.made) => {
-                self.wait_backoff(call, state, error).await
-            }
-            _ => Err(error),
-        }
-    }
-
-    /// Gets a new token, once, and once more when Microsoft demands claims of it; the refusal after that is the tenant's failure.
-    async fn renew_token(&self, state: &mut Attempts, failure: Failure) -> Result<(), GraphError> {
-        let Failure { error, token, challenge } = failure;
-        let Some(token) = token else { return Err(with_class(error, ErrorClass::FailTenant)) };
-        if challenge.is_some() && state.is_challenged {
-            return Err(GraphError::ClaimsDemanded { request_id: error.request_id().map(str::to_owned) });
-        }
-        if challenge.is_none() && state.has_renewed {
-            return Err(with_class(error, ErrorClass::FailTenant));
-        }
-        state.has_renewed = true;
-        state.is_challenged |= challenge.is_some();
-        state.made -= 1;
-        let claims = challenge.and_then(|challenge| challenge.claims);
-        self.inner.tokens.renew(&token, claims.as_ref()).await.map(drop)
-    }
-
-    async fn wait_backoff(
-        &self,
-        call: &mut Call,
-        state: &Attempts,
-        error: GraphError,
-    ) -> Result<(), GraphError> {
-        if let GraphError::Status(status) = &error
-            && status.status == 503
-            && status.is_empty
-        {
-            call.page_size = call.page_size.map(|size| (size / 4).max(MIN_PAGE_SIZE));
-        }
-        let wait = backoff(state.made, &*self.inner.random).max(error.retry_after().unwrap_or_default());
-        if wait > self.inner.options.max_wait {
-            return Err(error);
-        }
-        tracing::debug!(
-            attempt = state.made,
-            wait_ms = wait.as_millis(),
-            code = error.code(),
-            "trying again"
-        );
-        tokio::time::sleep(wait).await;
-        Ok(())
-    }
-
-    /// Pauses everybody who shares the key; the wait itself is the ledger's, in the next attempt.
-    async fn wait_throttled(
-        &self,
-        call: &Call,
-        state: &Attempts,
-        error: GraphError,
-        is_last: bool,
-    ) -> Result<(), GraphError> {
-        let GraphError::Status(status) = &error else { return Err(error) };
-        let wait = match status.retry_after {
-            // The pause began with the answer's headers.
-            Some(wait) => wait,
-            None => {
-                let wait = backoff(state.made, &*self.inner.random);
-                self.pause(call, wait).await;
-                wait
-            }
-        };
-        if is_last || wait > self.inner.options.max_wait {
-            return Err(GraphError::Throttled {
-                retry_after: wait,
-                code: Some(status.code.clone()),
-                request_id: status.request_id.clone(),
-            });
-        }
-        Ok(())
-    }
-
     /// A permit, after at most `max_wait`.
     async fn acquire(&self, key: &QuotaKey, cost: Cost) -> Result<Permit, GraphError> {
         let max_wait = self.inner.options.max_wait;
@@ -474,7 +277,9 @@ impl GraphClient {
                     return Ok(permit);
                 }
                 Err(LedgerError::WouldWait { wait, shortage }) => (wait, shortage),
-                Err(LedgerError::NeverFits) => return Err(GraphError::TooLarge { limit: cost.upload_bytes }),
+                Err(LedgerError::NeverFits) => {
+                    return Err(GraphError::TooLarge { limit: cost.upload_bytes.max(cost.download_bytes) });
+                }
             };
             let left = max_wait.saturating_sub(started.elapsed());
             if wait > left || left.is_zero() {
@@ -490,79 +295,14 @@ impl GraphClient {
     }
 }
 
-impl Call {
-    /// Refusals that Microsoft is known to take back: each of them is a refusal for sure, so repeating does no harm.
-    fn is_doubtful(&self, error: &GraphError, made: u32) -> bool {
-        let GraphError::Status(status) = error else { return false };
-        let is_get = self.method == Method::GET;
-        match (status.class, status.status) {
-            (ErrorClass::Gone, 404) if self.is_fresh => made < FRESH_404_ATTEMPTS,
-            (ErrorClass::Gone, 404) if is_get && status.is_empty => made < SPURIOUS_404_ATTEMPTS,
-            (ErrorClass::SkipItem, 400) if is_get && !self.is_probe => made < BAD_ITEM_ATTEMPTS,
-            _ => false,
-        }
-    }
-
-    fn unless_repeatable(&self, error: GraphError) -> GraphError {
-        match self.repeat {
-            Repeat::Safe => error,
-            Repeat::Never => GraphError::Ambiguous { source: Box::new(error) },
-        }
-    }
-}
-
-#[derive(Default)]
-struct Attempts {
-    made: u32,
-    has_renewed: bool,
-    /// Whether Microsoft has demanded claims already.
-    is_challenged: bool,
-}
-
-fn with_class(error: GraphError, class: ErrorClass) -> GraphError {
-    match error {
-        GraphError::Status(status) => GraphError::Status(Box::new(crate::StatusError { class, ..*status })),
-        other => other,
-    }
-}
-
-/// Exponential back-off with full jitter, for the attempt that follows `made` failed ones.
-pub(crate) fn backoff(made: u32, random: &dyn Random) -> Duration {
-    let ceiling = FIRST_BACKOFF.saturating_mul(1 << made.saturating_sub(1).min(16)).min(MAX_BACKOFF);
-    let millis = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(1 + random.next_u64() % millis)
+fn is_infected(response: &Response) -> bool {
+    response.headers().get(INFECTED).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
 pub(crate) fn random_uuid(random: &dyn Random) -> uuid::Uuid {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
     uuid::Builder::from_random_bytes(bytes).into_uuid()
-}
-
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'$');
-
-/// What OData uses in a value and a query may hold as it is.
-const QUERY_VALUE: &AsciiSet = &SEGMENT
-    .remove(b'(')
-    .remove(b')')
-    .remove(b',')
-    .remove(b'=')
-    .remove(b'/')
-    .remove(b':')
-    .remove(b'\'')
-    .remove(b';');
-
-/// An id as a path segment: Exchange ids hold `=`, `/` and `+`. Dots alone would climb even when encoded once.
-pub(crate) fn segment(id: &str) -> String {
-    match id {
-        "." => "%252E".to_owned(),
-        ".." => "%252E%252E".to_owned(),
-        _ => utf8_percent_encode(id, SEGMENT).to_string(),
-    }
-}
-
-pub(crate) fn query_value(value: &str) -> String {
-    utf8_percent_encode(value, QUERY_VALUE).to_string()
 }
 
 /// Waits for an answer and keeps the slot meanwhile: the slot of a process that died is free again soon, that of one that waits is

@@ -1,5 +1,7 @@
 //! What the tests share: a clock that follows tokio's, numbers that repeat, and Graph as a small server.
 
+mod description;
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -128,6 +130,11 @@ impl Server {
 
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Each call exists in Microsoft's description of Graph, where that is at hand.
+    pub fn assert_described(&self) {
+        assert_eq!(description::not_described(&self.seen()), Vec::<String>::new());
     }
 
     pub fn client(&self) -> GraphClient {

@@ -10,11 +10,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    ErrorClass, GraphClient, GraphError, Page, Scope,
+    ErrorClass, GraphClient, GraphError, Page,
     error::Operation,
     json::{FromObject, read_object},
     request::{Call, MAX_PAGES, Repeat},
 };
+
+use super::outlook::{Change, Created, mailbox};
 
 /// A mailbox has no more folders.
 const MAX_FOLDERS: usize = 100_000;
@@ -102,27 +104,7 @@ impl FromObject for MailFolder {
 }
 
 /// What a delta says about a folder.
-#[derive(Debug, Clone, PartialEq)]
-pub enum FolderChange {
-    /// It is there, new or changed.
-    Present(Box<MailFolder>),
-    /// It is gone.
-    Removed {
-        /// Which one.
-        id: String,
-        /// `changed` or `deleted`.
-        reason: String,
-    },
-}
-
-impl FromObject for FolderChange {
-    fn from_object(raw: &[u8]) -> Result<Self, serde_json::Error> {
-        match super::mail_message::removal(raw)? {
-            Some((id, reason)) => Ok(Self::Removed { id, reason }),
-            None => MailFolder::from_object(raw).map(|folder| Self::Present(Box::new(folder))),
-        }
-    }
-}
+pub type FolderChange = Change<MailFolder>;
 
 impl GraphClient {
     /// The whole tree of a mailbox, hidden folders included, parents before their children, `msgfolderroot` first.
@@ -204,27 +186,15 @@ impl GraphClient {
     /// Deletes a folder with what is in it. One that is gone already is deleted.
     pub async fn delete_folder(&self, user: &str, id: &str) -> Result<(), GraphError> {
         let url = self.url(&["users", user, "mailFolders", id], &[]);
-        match self.send(Call::delete(url, mailbox(user))).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.class() == ErrorClass::Gone => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.delete_gone(Call::delete(url, mailbox(user))).await
     }
 
     /// The folders directly in one, hidden ones included.
     pub async fn child_folders(&self, user: &str, parent_id: &str) -> Result<Vec<MailFolder>, GraphError> {
         let query = [("includeHiddenFolders", "true"), ("$top", PAGE_SIZE)];
         let first = self.url(&["users", user, "mailFolders", parent_id, "childFolders"], &query);
-        let mut folders = Vec::new();
-        let mut next = Some(first);
-        for _ in 0..MAX_PAGES {
-            let Some(url) = next else { return Ok(folders) };
-            let call = Call::get(url, Operation::List, mailbox(user));
-            let page = self.page::<MailFolder>(call, "a page of mail folders").await?;
-            folders.extend(page.items);
-            next = page.next;
-        }
-        Err(GraphError::TooMany { what: "the list of mail folders", limit: MAX_PAGES })
+        let call = |url| Call::get(url, Operation::List, mailbox(user));
+        self.whole(first, call, "the list of mail folders").await
     }
 
     /// All folders that the delta lists, in few calls; none where it does not work for this mailbox.
@@ -288,21 +258,12 @@ impl GraphClient {
     /// Not every mailbox has every one.
     async fn well_known_id(&self, user: &str, name: &str) -> Result<Option<String>, GraphError> {
         let url = self.url(&["users", user, "mailFolders", name], &[("$select", "id")]);
-        match self.object::<Id>(Call::get(url, Operation::Item, mailbox(user)), "a mail folder").await {
+        match self.object::<Created>(Call::get(url, Operation::Item, mailbox(user)), "a mail folder").await {
             Ok(found) => Ok(Some(found.id)),
             Err(error) if matches!(error.class(), ErrorClass::Gone | ErrorClass::SkipItem) => Ok(None),
             Err(error) => Err(error),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Id {
-    id: String,
-}
-
-pub(super) fn mailbox(user: &str) -> Scope {
-    Scope::Mailbox(user.to_lowercase())
 }
 
 fn is_delta_unusable(error: &GraphError) -> bool {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{GraphClient, GraphError, MimeStream, Page, error::Operation, json::FromObject, request::Call};
 
-use super::mail_folder::mailbox;
+use super::outlook::{Change, ExtendedProperty, contains_cid, etag_key, expand_property, mailbox, millis};
 
 /// Everything a restore writes back, and the change key.
 const SELECT: &str = "bccRecipients,body,categories,ccRecipients,changeKey,conversationId,conversationIndex,\
@@ -110,8 +110,7 @@ struct Body {
 impl FromObject for MailMessage {
     fn from_object(raw: &[u8]) -> Result<Self, serde_json::Error> {
         let fields: MessageFields = serde_json::from_slice(raw)?;
-        let etag_key =
-            fields.etag.as_deref().map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
+        let etag_key = fields.etag.as_deref().map(etag_key);
         let is_partial =
             fields.parent_folder_id.is_none() || fields.is_draft.is_none() || fields.body.is_none();
         let from = fields.from.and_then(|from| from.email_address).and_then(|address| address.address);
@@ -135,58 +134,8 @@ impl FromObject for MailMessage {
     }
 }
 
-/// `cid:` in any case.
-fn contains_cid(body: &str) -> bool {
-    body.as_bytes().windows(4).any(|window| window.eq_ignore_ascii_case(b"cid:"))
-}
-
-/// A time stamp of Microsoft's as milliseconds; what lies before 1970 counts as 1970.
-fn millis(text: &str) -> Option<Millis> {
-    let stamp: jiff::Timestamp = text.parse().ok()?;
-    Some(Millis::try_from(stamp.as_millisecond()).unwrap_or(0))
-}
-
 /// What a delta says about a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MessageChange {
-    /// It is there, new or changed.
-    Present(Box<MailMessage>),
-    /// It is gone from this folder: deleted or moved.
-    Removed {
-        /// Which one.
-        id: String,
-        /// `changed` or `deleted`.
-        reason: String,
-    },
-}
-
-#[derive(Deserialize)]
-struct RemovedFields {
-    id: String,
-    #[serde(rename = "@removed")]
-    removed: Option<Removed>,
-}
-
-#[derive(Deserialize)]
-struct Removed {
-    #[serde(default)]
-    reason: String,
-}
-
-/// (id, reason) of an object that is marked removed.
-pub(super) fn removal(raw: &[u8]) -> Result<Option<(String, String)>, serde_json::Error> {
-    let fields: RemovedFields = serde_json::from_slice(raw)?;
-    Ok(fields.removed.map(|removed| (fields.id, removed.reason)))
-}
-
-impl FromObject for MessageChange {
-    fn from_object(raw: &[u8]) -> Result<Self, serde_json::Error> {
-        match removal(raw)? {
-            Some((id, reason)) => Ok(Self::Removed { id, reason }),
-            None => MailMessage::from_object(raw).map(|message| Self::Present(Box::new(message))),
-        }
-    }
-}
+pub type MessageChange = Change<MailMessage>;
 
 /// A message's id and whether it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -226,11 +175,6 @@ struct MarkedFields {
     received_date_time: Option<String>,
     #[serde(default)]
     single_value_extended_properties: Option<Vec<ExtendedProperty>>,
-}
-
-#[derive(Deserialize)]
-struct ExtendedProperty {
-    value: Option<String>,
 }
 
 impl FromObject for MarkedMessage {
@@ -303,8 +247,7 @@ impl GraphClient {
         property_id: &str,
         link: Option<&str>,
     ) -> Result<Page<MarkedMessage>, GraphError> {
-        let quoted = property_id.replace('\'', "''");
-        let expand = format!("singleValueExtendedProperties($filter=id eq '{quoted}')");
+        let expand = expand_property(property_id);
         let query = [("$select", MARKED_SELECT), ("$top", MARKED_PAGE_SIZE), ("$expand", expand.as_str())];
         self.messages_page(user, folder_id, link, &query).await
     }

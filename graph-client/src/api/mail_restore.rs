@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    ErrorClass, GraphClient, GraphError,
+    GraphClient, GraphError,
     json::read_object,
     request::{Call, Repeat},
 };
 
-use super::mail_folder::mailbox;
+use super::outlook::{Created, mailbox};
 
 /// What a create made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -23,11 +23,6 @@ pub struct CreatedMessage {
     /// Whether Exchange made it a draft.
     #[serde(default)]
     pub is_draft: bool,
-}
-
-#[derive(Deserialize)]
-struct Created {
-    id: String,
 }
 
 impl GraphClient {
@@ -46,21 +41,6 @@ impl GraphClient {
             .map_err(|error| GraphError::Ambiguous { source: Box::new(error) })
     }
 
-    /// Adds an attachment of less than 3 MB to a message; returns its id.
-    pub async fn add_attachment(
-        &self,
-        user: &str,
-        message: &str,
-        attachment: &Value,
-    ) -> Result<String, GraphError> {
-        let url = self.url(&["users", user, "messages", message, "attachments"], &[]);
-        let call = Call::post(url, attachment, Repeat::Never, mailbox(user)).immutable_ids().on_fresh();
-        let reply = self.send(call).await?;
-        let created: Created = read_object(&reply.body, "a created attachment")
-            .map_err(|error| GraphError::Ambiguous { source: Box::new(error) })?;
-        Ok(created.id)
-    }
-
     /// Moves a message to another folder; returns its id there.
     pub async fn move_message(&self, user: &str, id: &str, destination: &str) -> Result<String, GraphError> {
         let url = self.url(&["users", user, "messages", id, "move"], &[]);
@@ -74,10 +54,6 @@ impl GraphClient {
     /// Deletes a message. One that is gone already is deleted.
     pub async fn delete_message(&self, user: &str, id: &str) -> Result<(), GraphError> {
         let url = self.url(&["users", user, "messages", id], &[]);
-        match self.send(Call::delete(url, mailbox(user)).immutable_ids()).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.class() == ErrorClass::Gone => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.delete_gone(Call::delete(url, mailbox(user)).immutable_ids()).await
     }
 }

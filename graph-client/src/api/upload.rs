@@ -1,7 +1,7 @@
 //! Upload sessions for attachments of 3 to 150 MB.
 //!
-//! The one invariant to know: pieces go in order and without our token; after a lost answer the session itself is asked how
-//! far it got.
+//! The one invariant to know: pieces go in order, and without our token unless the session is Graph's own; after a lost answer
+//! the session itself is asked how far it got.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use crate::{
     request::{Call, Repeat, Reply},
 };
 
-use super::mail_folder::mailbox;
+use super::{calendar::UnattendedEvent, outlook::mailbox};
 
 /// The largest piece Outlook takes.
 const MAX_PIECE_BYTES: usize = 4 << 20;
@@ -40,9 +40,19 @@ pub struct NewAttachment {
 /// An open upload.
 pub struct UploadSession {
     upload_url: Zeroizing<String>,
+    host: Host,
     size: u64,
     next: u64,
     scope: Scope,
+}
+
+/// Where a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host {
+    /// Elsewhere; its address is all it takes.
+    Outlook,
+    /// In Graph, with our token: attachments of tasks.
+    Graph,
 }
 
 impl fmt::Debug for UploadSession {
@@ -63,6 +73,23 @@ impl UploadSession {
     /// The largest piece that may be sent.
     pub fn max_piece(&self) -> usize {
         MAX_PIECE_BYTES
+    }
+
+    fn status_call(&self) -> Call {
+        let (url, scope) = (self.upload_url.to_string(), self.scope.clone());
+        match self.host {
+            Host::Outlook => Call::upload(Method::GET, url, None, scope),
+            Host::Graph => Call::upload_with_token(Method::GET, url, None, scope),
+        }
+    }
+
+    fn piece_call(&self, piece: Bytes, end: u64) -> Call {
+        let (url, scope) = (self.upload_url.to_string(), self.scope.clone());
+        let call = match self.host {
+            Host::Outlook => Call::upload(Method::PUT, url, Some(piece), scope),
+            Host::Graph => Call::upload_with_token(Method::PUT, format!("{url}/content"), Some(piece), scope),
+        };
+        call.content_range(self.next, end, self.size)
     }
 }
 
@@ -90,6 +117,7 @@ struct Opened {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Ranges {
+    #[serde(alias = "NextExpectedRanges")]
     next_expected_ranges: Vec<String>,
 }
 
@@ -99,6 +127,41 @@ impl GraphClient {
         &self,
         user: &str,
         message: &str,
+        attachment: &NewAttachment,
+    ) -> Result<UploadSession, GraphError> {
+        self.open_outlook_upload(user, &["messages", message], attachment).await
+    }
+
+    /// Opens an upload session for an attachment of an event.
+    pub async fn create_event_upload_session(
+        &self,
+        user: &str,
+        event: &UnattendedEvent,
+        attachment: &NewAttachment,
+    ) -> Result<UploadSession, GraphError> {
+        self.open_outlook_upload(user, &["events", event.id()], attachment).await
+    }
+
+    /// Opens an upload session for an attachment of a task. Tasks show none in their text.
+    pub async fn create_task_upload_session(
+        &self,
+        user: &str,
+        (list, task): (&str, &str),
+        attachment: &NewAttachment,
+    ) -> Result<UploadSession, GraphError> {
+        let owner = ["todo", "lists", list, "tasks", task];
+        let mut info = json!({ "attachmentType": "file", "name": attachment.name, "size": attachment.size });
+        if let Some(kind) = &attachment.content_type {
+            info["contentType"] = Value::from(kind.as_str());
+        }
+        let body = json!({ "attachmentInfo": info });
+        self.open_upload(user, &owner, &body, (Host::Graph, attachment.size)).await
+    }
+
+    async fn open_outlook_upload(
+        &self,
+        user: &str,
+        owner: &[&str],
         attachment: &NewAttachment,
     ) -> Result<UploadSession, GraphError> {
         let mut item = json!({
@@ -113,17 +176,22 @@ impl GraphClient {
         if let Some(kind) = &attachment.content_type {
             item["contentType"] = Value::from(kind.as_str());
         }
-        let url = self.url(&["users", user, "messages", message, "attachments", "createUploadSession"], &[]);
-        let call = Call::post(url, &json!({ "AttachmentItem": item }), Repeat::Safe, mailbox(user))
-            .immutable_ids()
-            .on_fresh();
+        let body = json!({ "AttachmentItem": item });
+        self.open_upload(user, owner, &body, (Host::Outlook, attachment.size)).await
+    }
+
+    async fn open_upload(
+        &self,
+        user: &str,
+        owner: &[&str],
+        body: &Value,
+        (host, size): (Host, u64),
+    ) -> Result<UploadSession, GraphError> {
+        let path = [&["users", user], owner, &["attachments", "createUploadSession"]].concat();
+        let call =
+            Call::post(self.url(&path, &[]), body, Repeat::Safe, mailbox(user)).immutable_ids().on_fresh();
         let opened: Opened = read_object(&self.send(call).await?.body, "an upload session")?;
-        Ok(UploadSession {
-            upload_url: opened.upload_url.into(),
-            size: attachment.size,
-            next: 0,
-            scope: mailbox(user),
-        })
+        Ok(UploadSession { upload_url: opened.upload_url.into(), host, size, next: 0, scope: mailbox(user) })
     }
 
     /// Sends the piece that starts at [`UploadSession::next_offset`], of at most 4 MiB.
@@ -141,10 +209,7 @@ impl GraphClient {
                 reason: "it is empty, too large or past the end",
             });
         }
-        let mut call =
-            Call::upload(Method::PUT, session.upload_url.to_string(), Some(piece), session.scope.clone());
-        call.range = Some(format!("bytes {}-{}/{}", session.next, end - 1, session.size));
-        let error = match self.send(call).await {
+        let error = match self.send(session.piece_call(piece, end)).await {
             Ok(reply) => return progress(session, &reply, end),
             Err(error) => error,
         };
@@ -164,8 +229,7 @@ impl GraphClient {
 
     /// After a lost answer a piece may be there all the same.
     async fn session_status(&self, session: &UploadSession) -> Result<Option<u64>, GraphError> {
-        let call = Call::upload(Method::GET, session.upload_url.to_string(), None, session.scope.clone());
-        self.send(call).await.map(|reply| expected(&reply))
+        self.send(session.status_call()).await.map(|reply| next_expected(&reply))
     }
 
     /// Sends the whole content, piece by piece.
@@ -194,12 +258,12 @@ impl GraphClient {
 }
 
 fn progress(session: &mut UploadSession, reply: &Reply, end: u64) -> Result<UploadProgress, GraphError> {
-    if reply.status == 201 || (reply.status == 200 && end == session.size && expected(reply).is_none()) {
+    if reply.status == 201 || (reply.status == 200 && end == session.size && next_expected(reply).is_none()) {
         session.next = session.size;
         let location = reply.headers.get(LOCATION).and_then(|value| value.to_str().ok());
         return Ok(UploadProgress::Done { attachment_id: location.and_then(attachment_id) });
     }
-    let next = expected(reply).unwrap_or(end);
+    let next = next_expected(reply).unwrap_or(end);
     // Backwards would never end, and there is nothing after the end.
     if next <= session.next || next > end {
         return Err(GraphError::Incomplete { what: "the upload answer", field: "a range that follows" });
@@ -209,15 +273,20 @@ fn progress(session: &mut UploadSession, reply: &Reply, end: u64) -> Result<Uplo
 }
 
 /// The start of the first expected range: `"26-"`, `"12345-55232"` or, from Outlook, `"2097152"`.
-fn expected(reply: &Reply) -> Option<u64> {
+pub(super) fn next_expected(reply: &Reply) -> Option<u64> {
     let ranges: Ranges = serde_json::from_slice(&reply.body).unwrap_or_default();
     ranges.next_expected_ranges.first()?.split('-').next()?.trim().parse().ok()
 }
 
-/// The id in `…/Attachments('<id>')`.
+/// The id in `…/Attachments('<id>')` or, of tasks, in `…/Attachments/<id>`.
 fn attachment_id(location: &str) -> Option<String> {
-    let lower = location.to_ascii_lowercase();
-    let start = lower.rfind("attachments('")? + "attachments('".len();
-    let end = start + location[start..].find('\'')?;
-    Some(percent_encoding::percent_decode_str(&location[start..end]).decode_utf8_lossy().into_owned())
+    const COLLECTION: &str = "attachments";
+    let start = location.to_ascii_lowercase().rfind(COLLECTION)? + COLLECTION.len();
+    let rest = location.get(start..)?;
+    let id = match rest.strip_prefix("('") {
+        Some(quoted) => &quoted[..quoted.find('\'')?],
+        None => rest.strip_prefix('/')?.split(['/', '?']).next()?,
+    };
+    let decoded = percent_encoding::percent_decode_str(id).decode_utf8_lossy().into_owned();
+    (!decoded.is_empty()).then_some(decoded)
 }

@@ -4,7 +4,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 
 use crate::{
-    GraphClient, GraphError, Scope,
+    GraphClient, GraphError, Scope, Weight,
     error::Operation,
     request::{Call, MAX_PAGES},
 };
@@ -42,7 +42,7 @@ impl GraphClient {
             if pages >= MAX_PAGES {
                 return Err(GraphError::TooMany { what: "the list of users", limit: MAX_PAGES });
             }
-            let call = Call::get(link, Operation::List, Scope::Directory).costs(2);
+            let call = Call::get(link, Operation::List, Scope::Directory).costs(Weight::Plain(2));
             let page = client.page::<GraphUser>(call, "a user").await?;
             Ok(Some((page.items, (client, page.next, pages + 1))))
         })

@@ -53,9 +53,41 @@ fn every_row_of_the_table_has_its_class() {
         (423, "resourceLocked", Operation::Item, ErrorClass::SkipItem),
         (423, "resourceLocked", Operation::List, ErrorClass::FailResource),
         (501, "NotImplemented", Operation::List, ErrorClass::Programming),
+        (403, "accessDenied", Operation::List, ErrorClass::FailResource),
+        (403, "accessDenied", Operation::Item, ErrorClass::FailResource),
+        (403, "accessDenied", Operation::Content, ErrorClass::SkipItem),
+        (403, "", Operation::Content, ErrorClass::SkipItem),
+        (403, "malwareDetected", Operation::Content, ErrorClass::SkipItem),
+        (404, "itemNotFound", Operation::Content, ErrorClass::Gone),
+        (423, "notAllowed", Operation::Content, ErrorClass::SkipItem),
+        (403, "notAllowed", Operation::List, ErrorClass::FailResource),
+        (410, "resyncChangesUploadDifferences", Operation::List, ErrorClass::Resync),
+        (409, "nameAlreadyExists", Operation::Write, ErrorClass::Reread),
+        (416, "invalidRange", Operation::Content, ErrorClass::Reread),
+        (404, "uploadSessionNotFound", Operation::Write, ErrorClass::Reread),
+        (400, "pathIsTooLong", Operation::Write, ErrorClass::SkipItem),
+        (400, "noResolvedUsers", Operation::Write, ErrorClass::SkipItem),
+        (403, "sharingDisabled", Operation::Write, ErrorClass::SkipItem),
+        (507, "quotaLimitReached", Operation::Write, ErrorClass::FailResource),
+        (509, "activityLimitReached", Operation::Content, ErrorClass::Wait),
     ];
     for (status, code, operation, expected) in rows {
         assert_eq!(class(*status, &body(code), *operation), *expected, "{status} {code} {operation:?}");
+    }
+}
+
+#[test]
+fn texts_decide_where_the_code_says_nothing() {
+    let rows = [
+        (404, "User's mysite not found.", ErrorClass::FailResource),
+        (404, "Unable to retrieve user's mysite URL.", ErrorClass::FailResource),
+        (403, "Tenant does not have a SPO license.", ErrorClass::FailResource),
+        (403, "The service principal ... subscription within the tenant has lapsed", ErrorClass::FailTenant),
+        (400, "One or more users could not be resolved.", ErrorClass::SkipItem),
+    ];
+    for (status, message, expected) in rows {
+        let body = format!(r#"{{"error":{{"code":"odd","message":"{message}"}}}}"#);
+        assert_eq!(class(status, body.as_bytes(), Operation::Write), expected, "{message}");
     }
 }
 

@@ -1,113 +1,155 @@
 -- Decides and charges in one step, on Redis' own clock. The same rules as the in-process ledger.
--- KEYS: 1 generation, 2 workers, 3 requests, 4 uploads, 5 slots, 6 claims, 7 pause
--- ARGV: 1 mode (acquire|charge), 2 worker, 3 worker ttl, 4 class, 5 slot, 6 slot ttl, 7 in flight,
---       8 requests, 9 their limit, 10 their window, 11 upload bytes, 12 their limit, 13 their window, 14 claim, 15 buckets
--- Answer: {state, wait, requests used, upload bytes used, workers}
--- state: 0 granted, 1 paused, 2 requests, 3 upload, 4 slots, 5 count not trusted yet
+-- KEYS: 1 generation, 2 workers, 3 slots, 4 claims, 5 pause, then one per window
+-- ARGV: 1 mode (acquire|charge|correct|look), 2 worker, 3 worker ttl, 4 class, 5 slot, 6 slot ttl, 7 in flight, 8 claim,
+--       9 most buckets of a window, 10 longest window that is waited for after a loss, 11 left and 12 reset (correct only), then for each
+--       window: its charge, what may be granted of it, its whole limit, its length, and what the caller knows to be used
+-- Answer: {state, wait, workers, used of each window ...}
+-- state: 0 granted, 1 paused, 2 slots, 3 count not trusted yet, 3 + n window n is short
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local buckets = tonumber(ARGV[15])
+local mode, most_buckets = ARGV[1], tonumber(ARGV[9])
 
-redis.call('ZADD', KEYS[2], now, ARGV[2])
+local function text(number) return string.format('%.0f', number) end
+
+if mode ~= 'look' then redis.call('ZADD', KEYS[2], now, ARGV[2]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - tonumber(ARGV[3]))
 local workers = redis.call('ZCARD', KEYS[2])
 
-local function width(window) return math.max(math.ceil(window / buckets), 1) end
+local function width(length) return math.max(math.ceil(length / most_buckets), 1) end
 
-local function live(key, window)
-  local current = math.floor(now / width(window))
+local function buckets(length) return math.ceil(length / width(length)) end
+
+local function live(key, length)
+  local oldest = math.floor(now / width(length)) - buckets(length)
   local flat = redis.call('HGETALL', key)
   local sum, list = 0, {}
   for i = 1, #flat, 2 do
     local bucket, charged = tonumber(flat[i]), tonumber(flat[i + 1])
-    if bucket + buckets < current then
+    if bucket < oldest then
       redis.call('HDEL', key, flat[i])
     else
       sum = sum + charged
       list[#list + 1] = { bucket, charged }
     end
   end
-  table.sort(list, function(a, b) return a[1] < b[1] end)
   return sum, list
 end
 
-local function wait_for(sum, list, cost, limit, window)
-  local excess = sum + cost - limit
-  if excess <= 0 then return 0 end
-  for _, entry in ipairs(list) do
-    excess = excess - entry[2]
-    if excess <= 0 then return math.max((entry[1] + buckets + 1) * width(window) - now, 1) end
+local function charge(window, cost, at)
+  if cost > 0 then
+    redis.call('HINCRBY', window.key, text(math.floor(at / width(window.length))), text(cost))
+    window.sum = window.sum + cost
   end
-  return window
+  redis.call('PEXPIRE', window.key, text(window.length * 2))
 end
 
-local requests, request_limit, request_window = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local upload, upload_limit, upload_window = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-local request_sum, request_list = live(KEYS[3], request_window)
-local upload_sum, upload_list = live(KEYS[4], upload_window)
+local windows = {}
+for i = 6, #KEYS do
+  local at = 13 + (i - 6) * 5
+  local window = {
+    key = KEYS[i], cost = tonumber(ARGV[at]), granted = tonumber(ARGV[at + 1]), limit = tonumber(ARGV[at + 2]),
+    length = tonumber(ARGV[at + 3]), known = tonumber(ARGV[at + 4]),
+  }
+  window.sum, window.list = live(window.key, window.length)
+  windows[#windows + 1] = window
+end
+
+local function wait_for(window)
+  local excess = window.sum + window.cost - window.granted
+  if excess <= 0 then return 0 end
+  table.sort(window.list, function(a, b) return a[1] < b[1] end)
+  for _, entry in ipairs(window.list) do
+    excess = excess - entry[2]
+    if excess <= 0 then
+      return math.max((entry[1] + buckets(window.length) + 1) * width(window.length) - now, 1)
+    end
+  end
+  return window.length
+end
 
 local function answer(state, wait)
-  return { state, wait, request_sum, upload_sum, workers }
-end
-
-local function charge(key, cost, window)
-  if cost > 0 then
-    redis.call('HINCRBY', key, string.format('%.0f', math.floor(now / width(window))), string.format('%.0f', cost))
-  end
-  redis.call('PEXPIRE', key, string.format('%.0f', window * 2))
+  local said = { state, wait, workers }
+  for _, window in ipairs(windows) do said[#said + 1] = window.sum end
+  return said
 end
 
 local function take()
-  charge(KEYS[3], requests, request_window)
-  charge(KEYS[4], upload, upload_window)
-  redis.call('ZADD', KEYS[5], now + tonumber(ARGV[6]), ARGV[5])
-  redis.call('PEXPIRE', KEYS[5], tonumber(ARGV[6]) * 2)
-  request_sum = request_sum + requests
-  upload_sum = upload_sum + upload
+  for _, window in ipairs(windows) do charge(window, window.cost, now) end
+  redis.call('ZADD', KEYS[3], now + tonumber(ARGV[6]), ARGV[5])
+  redis.call('PEXPIRE', KEYS[3], tonumber(ARGV[6]) * 2)
+end
+
+if mode == 'look' then return answer(0, 0) end
+
+if mode == 'correct' then
+  local window = windows[1]
+  local missing = window.limit - window.sum - tonumber(ARGV[11])
+  charge(window, missing, math.min(now, now + tonumber(ARGV[12]) - window.length))
+  return answer(0, 0)
 end
 
 local opened = redis.call('GET', KEYS[1])
 if not opened then
-  opened = string.format('%.0f', now)
+  opened = text(now)
   redis.call('SET', KEYS[1], opened)
 end
 
-if ARGV[1] == 'charge' then
+if mode == 'charge' then
   take()
   return answer(0, 0)
 end
 
-local pause = redis.call('PTTL', KEYS[7])
+local pause = redis.call('PTTL', KEYS[5])
 if pause > 0 then return answer(1, pause) end
 
-local trusted_at = tonumber(opened) + math.max(request_window, upload_window)
-if now < trusted_at then return answer(5, trusted_at - now) end
+-- After a loss short windows are waited for. Of long ones what the callers know is taken over, until nothing can be missing.
+local trusted_at = tonumber(opened)
+for _, window in ipairs(windows) do
+  if window.length <= tonumber(ARGV[10]) then
+    trusted_at = math.max(trusted_at, tonumber(opened) + window.length)
+  elseif now < tonumber(opened) + window.length and window.known > window.sum then
+    charge(window, window.known - window.sum, now)
+    window.sum, window.list = live(window.key, window.length)
+  end
+end
+if now < trusted_at then return answer(3, trusted_at - now) end
 
+-- A claim keeps lower classes back from what a higher one waits for: its field is the class and the window, 0 for the slots.
 local class = tonumber(ARGV[4])
-local claims = redis.call('HGETALL', KEYS[6])
+local function takes(what) return what == 0 or (windows[what] and windows[what].cost > 0) end
+local claims = redis.call('HGETALL', KEYS[4])
 for i = 1, #claims, 2 do
-  if tonumber(claims[i]) < class and tonumber(claims[i + 1]) > now then return answer(4, 50) end
+  local claimant, what = string.match(claims[i], '^(%d+):(%d+)$')
+  if tonumber(claims[i + 1]) <= now then
+    redis.call('HDEL', KEYS[4], claims[i])
+  elseif tonumber(claimant) < class and takes(tonumber(what)) then
+    return answer(2, 50)
+  end
 end
 
-local function claim(duration)
-  redis.call('HSET', KEYS[6], ARGV[4], string.format('%.0f', now + duration))
-  redis.call('PEXPIRE', KEYS[6], string.format('%.0f', math.max(duration, request_window) * 2))
+local function claim(what, duration)
+  redis.call('HSET', KEYS[4], class .. ':' .. what, text(now + duration))
+  redis.call('PEXPIRE', KEYS[4], text(math.max(duration * 2, redis.call('PTTL', KEYS[4]))))
 end
 
-local request_wait = wait_for(request_sum, request_list, requests, request_limit, request_window)
-local upload_wait = wait_for(upload_sum, upload_list, upload, upload_limit, upload_window)
-if request_wait > 0 or upload_wait > 0 then
-  local wait = math.max(request_wait, upload_wait)
-  claim(wait + tonumber(ARGV[14]))
-  return answer(request_wait >= upload_wait and 2 or 3, wait)
+local wait, short = 0, 0
+for i, window in ipairs(windows) do
+  local needed = wait_for(window)
+  if needed > wait then wait, short = needed, i end
+end
+if wait > 0 then
+  claim(short, wait + tonumber(ARGV[8]))
+  return answer(3 + short, wait)
 end
 
-redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now)
-if redis.call('ZCARD', KEYS[5]) >= tonumber(ARGV[7]) then
-  claim(tonumber(ARGV[14]))
-  return answer(4, 50)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[7]) then
+  claim(0, tonumber(ARGV[8]))
+  return answer(2, 50)
 end
 
-redis.call('HDEL', KEYS[6], ARGV[4])
+for what = 0, #windows do
+  if takes(what) then redis.call('HDEL', KEYS[4], class .. ':' .. what) end
+end
 take()
 return answer(0, 0)

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use holdfast_model::{Clock as _, JobClass};
 
 use super::*;
-use crate::testing::TestClock;
+use crate::{Left, testing::TestClock};
 
 /// A key that no other test uses.
 pub(super) fn key(name: &str) -> QuotaKey {
@@ -131,7 +131,7 @@ pub(super) async fn the_urgent_class_goes_first(make: impl AsyncFn(QuotaLimits) 
 /// Bytes count too, and what can never fit is said at once.
 pub(super) async fn uploads_are_counted(ledger: &dyn QuotaLedger) {
     let key = key("upload");
-    let cost = |upload_bytes| Cost { requests: 1, upload_bytes };
+    let cost = |upload_bytes| Cost { upload_bytes, ..Cost::ONE };
     let class = JobClass::Restore;
     assert_eq!(ledger.acquire(&key, cost(961), class).await.unwrap_err(), LedgerError::NeverFits);
     assert!(ledger.acquire(&key, cost(960), class).await.is_ok());
@@ -139,6 +139,123 @@ pub(super) async fn uploads_are_counted(ledger: &dyn QuotaLedger) {
     assert_eq!(shortage, Shortage::Upload);
     tokio::time::sleep(wait + Duration::from_millis(5)).await;
     assert!(ledger.acquire(&key, cost(960), class).await.is_ok());
+}
+
+/// SharePoint's key of a tenant that no other test uses.
+fn sharepoint(tenant: &str) -> QuotaKey {
+    QuotaKey { microsoft_tenant: tenant.into(), scope: Scope::SharePoint, ..key("unused") }
+}
+
+fn sharepoint_limits() -> QuotaLimits {
+    QuotaLimits {
+        sharepoint_requests: 100,
+        sharepoint_daily_requests: 300,
+        sharepoint_ingress_bytes: 1000,
+        sharepoint_egress_bytes: 2000,
+        ..QuotaLimits::default()
+    }
+}
+
+fn weighing(weight: Weight) -> Cost {
+    Cost { weight, ..Cost::ONE }
+}
+
+fn used(usage: &[WindowUse]) -> Vec<(&'static str, u64)> {
+    usage.iter().map(|window| (window.name, window.used)).collect()
+}
+
+/// Each kind of request has its weight, each direction its bytes, and each of them is told apart.
+pub(super) async fn sharepoint_counts_units_and_bytes(ledger: &dyn QuotaLedger) {
+    let key = sharepoint("units");
+    let class = JobClass::Late;
+    for weight in [Weight::Single, Weight::Listing, Weight::Permissions] {
+        drop(ledger.acquire(&key, weighing(weight), class).await.unwrap());
+    }
+    let bytes = Cost { upload_bytes: 600, download_bytes: 1500, weight: Weight::Listing };
+    drop(ledger.acquire(&key, bytes, class).await.unwrap());
+    let expected = [("requests", 10), ("daily", 10), ("ingress", 600), ("egress", 1500)];
+    assert_eq!(used(&ledger.usage(&key).await), expected);
+    assert_eq!(ledger.usage(&key).await[1].granted, 288);
+    let up = Cost { upload_bytes: 600, ..weighing(Weight::Listing) };
+    assert_eq!(shortage(ledger.acquire(&key, up, class).await).unwrap().0, Shortage::Upload);
+    let down = Cost { download_bytes: 1500, ..weighing(Weight::Single) };
+    assert_eq!(shortage(ledger.acquire(&key, down, class).await).unwrap().0, Shortage::Download);
+    // What was refused was not charged.
+    assert_eq!(used(&ledger.usage(&key).await), expected);
+}
+
+/// The minute lets go, the day does not.
+pub(super) async fn a_day_outlasts_its_minutes(make: impl AsyncFn(QuotaLimits) -> Arc<dyn QuotaLedger>) {
+    let ledger = make(QuotaLimits { sharepoint_window_s: 1, ..sharepoint_limits() }).await;
+    let (key, class) = (sharepoint("day"), JobClass::Late);
+    let all = weighing(Weight::Plain(96));
+    for _ in 0..3 {
+        loop {
+            match shortage(ledger.acquire(&key, all, class).await) {
+                None => break,
+                Some((Shortage::Requests, wait)) => tokio::time::sleep(wait).await,
+                Some((other, _)) => panic!("{other:?}"),
+            }
+        }
+    }
+    let (shortage, wait) = shortage(ledger.acquire(&key, all, class).await).unwrap();
+    assert_eq!(shortage, Shortage::Daily);
+    assert!(wait > Duration::from_hours(20), "{wait:?}");
+}
+
+/// Microsoft's word raises the count, never lowers it, and is forgotten when Microsoft counts anew.
+pub(super) async fn microsofts_count_is_taken_over(ledger: &dyn QuotaLedger) {
+    let (key, class) = (sharepoint("corrected"), JobClass::Late);
+    drop(ledger.acquire(&key, weighing(Weight::Plain(50)), class).await.unwrap());
+    let said = |units| RateLimit { left: Left::Units(units), reset: Duration::from_millis(600) };
+    ledger.correct(&key, said(90)).await;
+    assert_eq!(ledger.usage(&key).await[0].used, 50);
+    ledger.correct(&key, said(20)).await;
+    assert_eq!(ledger.usage(&key).await[0].used, 80);
+    ledger.correct(&key, said(20)).await;
+    assert_eq!(ledger.usage(&key).await[0].used, 80);
+    assert_eq!(ledger.usage(&key).await[1].used, 50, "the day was not said anything about");
+    let asked = ledger.acquire(&key, weighing(Weight::Plain(20)), class).await;
+    let (shortage, wait) = shortage(asked).unwrap();
+    assert!(shortage == Shortage::Requests && wait < Duration::from_millis(2_700), "{wait:?}");
+    tokio::time::sleep(wait + Duration::from_millis(5)).await;
+    assert!(ledger.acquire(&key, weighing(Weight::Plain(20)), class).await.is_ok());
+}
+
+/// A class leaves to the more urgent ones what is above its share.
+pub(super) async fn a_class_leaves_room(make: impl AsyncFn(QuotaLimits) -> Arc<dyn QuotaLedger>) {
+    let class_percent = ClassShares { first_full: 50, ..ClassShares::default() };
+    let ledger = make(QuotaLimits { class_percent, ..sharepoint_limits() }).await;
+    let key = sharepoint("shares");
+    drop(ledger.acquire(&key, weighing(Weight::Plain(46)), JobClass::FirstFull).await.unwrap());
+    let more = weighing(Weight::Plain(3));
+    let refused = ledger.acquire(&key, more, JobClass::FirstFull).await;
+    assert_eq!(shortage(refused).unwrap().0, Shortage::Requests);
+    assert!(ledger.acquire(&key, weighing(Weight::Plain(49)), JobClass::Restore).await.is_ok());
+}
+
+/// Who waits keeps the less urgent back from what it waits for, and from nothing else.
+pub(super) async fn waiting_holds_up_nobody_who_wants_something_else(
+    make: impl AsyncFn(QuotaLimits) -> Arc<dyn QuotaLedger>,
+) {
+    let ledger = make(sharepoint_limits()).await;
+    let key = sharepoint("claims");
+    let up = Cost { upload_bytes: 900, ..weighing(Weight::Listing) };
+    drop(ledger.acquire(&key, up, JobClass::Restore).await.unwrap());
+    assert_eq!(shortage(ledger.acquire(&key, up, JobClass::Restore).await).unwrap().0, Shortage::Upload);
+    let down = Cost { download_bytes: 10, ..weighing(Weight::Single) };
+    assert!(ledger.acquire(&key, down, JobClass::FirstFull).await.is_ok(), "it sends nothing");
+    let little = Cost { upload_bytes: 1, ..weighing(Weight::Single) };
+    assert_eq!(shortage(ledger.acquire(&key, little, JobClass::FirstFull).await).unwrap().0, Shortage::Slots);
+    let all = weighing(Weight::Plain(94));
+    assert_eq!(shortage(ledger.acquire(&key, all, JobClass::Restore).await).unwrap().0, Shortage::Requests);
+    assert_eq!(shortage(ledger.acquire(&key, down, JobClass::FirstFull).await).unwrap().0, Shortage::Slots);
+    assert!(ledger.acquire(&key, weighing(Weight::Single), JobClass::Restore).await.is_ok());
+    assert!(
+        ledger.acquire(&key, down, JobClass::FirstFull).await.is_ok(),
+        "nobody waits for requests any more"
+    );
+    assert_eq!(shortage(ledger.acquire(&key, little, JobClass::FirstFull).await).unwrap().0, Shortage::Slots);
 }
 
 /// The whole suite.
@@ -152,4 +269,10 @@ pub(super) async fn suite(
     uploads_are_counted(&*ledger).await;
     slots_are_few_and_come_back(make).await;
     the_urgent_class_goes_first(make).await;
+    let ledger = make(sharepoint_limits()).await;
+    sharepoint_counts_units_and_bytes(&*ledger).await;
+    microsofts_count_is_taken_over(&*ledger).await;
+    a_day_outlasts_its_minutes(make).await;
+    a_class_leaves_room(make).await;
+    waiting_holds_up_nobody_who_wants_something_else(make).await;
 }

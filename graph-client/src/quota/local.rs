@@ -14,9 +14,10 @@ use holdfast_model::{Clock, JobClass, Millis};
 use tokio::sync::Notify;
 
 use super::{
-    Cost, LedgerError, Permit, QuotaKey, QuotaLedger, QuotaLimits, Scope, Shortage, Slot,
+    Cost, LedgerError, Permit, QuotaKey, QuotaLedger, QuotaLimits, Scope, Shortage, Slot, WindowUse,
     limits::ScopeLimits, window::Window,
 };
+use crate::RateLimit;
 
 /// Idle keys are dropped when there are this many.
 const MAX_IDLE_KEYS: usize = 4_096;
@@ -30,7 +31,12 @@ pub(super) const SLOT_WAIT: Duration = Duration::from_millis(50);
 /// A key that was not used for this long may have been somebody else's in the meantime: leases are shorter.
 const TRUST: Duration = Duration::from_mins(1);
 
-const CLASSES: usize = JobClass::ALL.len();
+/// What a claim is on: the slots, or a window by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claimed {
+    Slots,
+    Window(usize),
+}
 
 /// Counts within one process.
 #[derive(Clone)]
@@ -52,13 +58,13 @@ struct Keys {
 
 #[derive(Default)]
 struct State {
-    requests: Window,
-    uploads: Window,
+    /// In the order of the scope's limits.
+    windows: Vec<Window>,
     /// Slot → when it expires.
     slots: BTreeMap<u64, Duration>,
     next_slot: u64,
-    /// Per class: until when it keeps the lower ones back.
-    claims: [Duration; CLASSES],
+    /// Until when a class keeps the lower ones back from what it waits for, and from nothing else.
+    claims: BTreeMap<(JobClass, Claimed), Duration>,
     paused_until: Duration,
     /// Since when this process has counted all of its own use, without a gap.
     known_since: Duration,
@@ -68,11 +74,20 @@ struct State {
     freed: Arc<Notify>,
 }
 
-/// What may be granted right now.
-#[derive(Debug, Clone, Copy)]
-struct Grant {
-    requests: u64,
-    upload_bytes: u64,
+/// A call that asks, with what each window may be filled to right now.
+struct Request<'a> {
+    class: JobClass,
+    charges: &'a [u64],
+    granted: &'a [u64],
+}
+
+impl Request<'_> {
+    fn takes(&self, claimed: Claimed) -> bool {
+        match claimed {
+            Claimed::Slots => true,
+            Claimed::Window(index) => self.charges.get(index).is_some_and(|charge| *charge > 0),
+        }
+    }
 }
 
 impl LocalLedger {
@@ -88,8 +103,9 @@ impl LocalLedger {
 
     fn grant(&self, key: &QuotaKey, cost: Cost, class: JobClass) -> Result<LocalSlot, LedgerError> {
         let limits = self.limits_of(&key.scope);
-        let full = Grant { requests: limits.requests, upload_bytes: limits.upload_bytes };
-        self.decide(key, cost, &limits, |state, now| state.try_grant(cost, class, now, &limits, full))
+        let (charges, granted) = (limits.charges(cost), limits.granted(class));
+        let request = Request { class, charges: &charges, granted: &granted };
+        self.decide(key, &limits, &charges, |state, now| state.try_grant(&request, now, &limits))
     }
 
     /// Decides without Redis: never above the limit, whatever other workers do.
@@ -104,26 +120,21 @@ impl LocalLedger {
         workers: u64,
     ) -> Result<LocalSlot, LedgerError> {
         let limits = self.limits_of(&key.scope);
-        self.decide(key, cost, &limits, |state, now| {
-            let (is_own, workers) = match key.scope {
-                Scope::Mailbox(_) => (state.is_trusted(now, &limits), 1),
-                _ => (false, workers.max(1)),
+        let charges = limits.charges(cost);
+        if !limits.fits(&charges, class) {
+            return Err(LedgerError::NeverFits);
+        }
+        self.decide(key, &limits, &charges, |state, now| {
+            let granted = match key.scope {
+                Scope::Mailbox(_) if state.is_trusted(now, &limits) => limits.granted(class),
+                Scope::Mailbox(_) => limits.reserve(1),
+                _ => limits.reserve(workers),
             };
-            let grant = if is_own {
-                Grant { requests: limits.requests, upload_bytes: limits.upload_bytes }
-            } else {
-                Grant { requests: limits.reserve / workers, upload_bytes: limits.upload_reserve / workers }
-            };
-            match state.try_grant(cost, class, now, &limits, grant) {
+            match state.try_grant(&Request { class, charges: &charges, granted: &granted }, now, &limits) {
+                // It fits as soon as Redis is there.
                 Err(LedgerError::NeverFits) => {
-                    let fits_later = u64::from(cost.requests) <= limits.requests
-                        && cost.upload_bytes <= limits.upload_bytes;
-                    let wait = limits.window.max(limits.upload_window);
-                    if fits_later {
-                        Err(LedgerError::WouldWait { wait, shortage: Shortage::Requests })
-                    } else {
-                        Err(LedgerError::NeverFits)
-                    }
+                    let wait = limits.longest().min(TRUST);
+                    Err(LedgerError::WouldWait { wait, shortage: Shortage::Requests })
                 }
                 result => result,
             }
@@ -133,34 +144,70 @@ impl LocalLedger {
     /// Counts a call that somebody else has granted.
     pub(super) fn charge(&self, key: &QuotaKey, cost: Cost) -> LocalSlot {
         let limits = self.limits_of(&key.scope);
-        let id = self.shared.with(key, |state, now| state.charge(cost, now, &limits));
+        let charges = limits.charges(cost);
+        let id = self.shared.with(key, |state, now| state.charge(&charges, now, &limits));
         LocalSlot { shared: self.shared.clone(), key: key.clone(), id }
     }
 
     fn decide(
         &self,
         key: &QuotaKey,
-        cost: Cost,
         limits: &ScopeLimits,
+        charges: &[u64],
         decision: impl FnOnce(&mut State, Duration) -> Result<(), LedgerError>,
     ) -> Result<LocalSlot, LedgerError> {
         let id = self.shared.with(key, |state, now| {
             decision(state, now)?;
-            Ok(state.charge(cost, now, limits))
+            Ok(state.charge(charges, now, limits))
         })?;
         Ok(LocalSlot { shared: self.shared.clone(), key: key.clone(), id })
     }
 
+    /// What counts at this moment, window by window.
+    pub(super) fn used(&self, key: &QuotaKey) -> Vec<u64> {
+        let limits = self.limits_of(&key.scope);
+        self.shared.with(key, |state, now| state.used(now, &limits))
+    }
+
     /// Raises the count to what Redis knows.
-    pub(super) fn sync(&self, key: &QuotaKey, requests: u64, upload_bytes: u64) {
+    pub(super) fn sync(&self, key: &QuotaKey, known: &[u64]) {
         let limits = self.limits_of(&key.scope);
         self.shared.with(key, |state, now| {
-            let missing = requests.saturating_sub(state.requests.used(now, limits.window));
-            state.requests.charge(missing, now, limits.window);
-            let missing = upload_bytes.saturating_sub(state.uploads.used(now, limits.upload_window));
-            state.uploads.charge(missing, now, limits.upload_window);
+            let missing: Vec<_> = known
+                .iter()
+                .zip(state.used(now, &limits))
+                .map(|(known, used)| known.saturating_sub(used))
+                .collect();
+            state.count(&missing, now, &limits);
             state.is_synced = true;
         });
+    }
+
+    /// Raises the count of the first window until no more is left than Microsoft said; the raise is forgotten when Microsoft
+    /// counts anew. Returns whether there was anything to raise.
+    pub(super) fn raise(&self, key: &QuotaKey, said: RateLimit) -> bool {
+        let limits = self.limits_of(&key.scope);
+        let Some(limit) = limits.windows.first() else { return false };
+        self.shared.with(key, |state, now| {
+            let whole = limit.granted + limit.reserve;
+            let left = whole.saturating_sub(state.used(now, &limits)[0]);
+            let missing = left.saturating_sub(said.units_left(whole));
+            let ago = limit.length.saturating_sub(said.reset);
+            state.windows[0].charge_since(missing, ago, now, limit.length);
+            missing > 0
+        })
+    }
+
+    /// What was used of each window, `used` being in the order of the limits.
+    pub(super) fn report(&self, key: &QuotaKey, used: &[u64]) -> Vec<WindowUse> {
+        let windows = self.limits_of(&key.scope).windows;
+        let report = windows.iter().zip(used).map(|(window, used)| WindowUse {
+            name: window.name,
+            used: *used,
+            granted: window.granted,
+            length: window.length,
+        });
+        report.collect()
     }
 
     /// How long a pause still lasts.
@@ -202,17 +249,28 @@ impl State {
     fn is_idle(&mut self, now: Duration, limits: &ScopeLimits) -> bool {
         self.live_slots(now) == 0
             && self.paused_until <= now
-            && self.requests.used(now, limits.window) == 0
-            && self.uploads.used(now, limits.upload_window) == 0
+            && self.used(now, limits).iter().all(|used| *used == 0)
     }
 
     fn is_trusted(&self, now: Duration, limits: &ScopeLimits) -> bool {
-        self.is_synced || now.saturating_sub(self.known_since) >= limits.window.max(limits.upload_window)
+        self.is_synced || now.saturating_sub(self.known_since) >= limits.longest()
     }
 
-    fn charge(&mut self, cost: Cost, now: Duration, limits: &ScopeLimits) -> u64 {
-        self.requests.charge(u64::from(cost.requests), now, limits.window);
-        self.uploads.charge(cost.upload_bytes, now, limits.upload_window);
+    fn used(&mut self, now: Duration, limits: &ScopeLimits) -> Vec<u64> {
+        self.windows.resize_with(limits.windows.len(), Window::default);
+        let windows = self.windows.iter_mut().zip(&limits.windows);
+        windows.map(|(window, limit)| window.used(now, limit.length)).collect()
+    }
+
+    fn count(&mut self, charges: &[u64], now: Duration, limits: &ScopeLimits) {
+        self.windows.resize_with(limits.windows.len(), Window::default);
+        for ((window, limit), charge) in self.windows.iter_mut().zip(&limits.windows).zip(charges) {
+            window.charge(*charge, now, limit.length);
+        }
+    }
+
+    fn charge(&mut self, charges: &[u64], now: Duration, limits: &ScopeLimits) -> u64 {
+        self.count(charges, now, limits);
         self.next_slot += 1;
         self.slots.insert(self.next_slot, now + limits.slot_ttl);
         self.next_slot
@@ -223,42 +281,58 @@ impl State {
         self.slots.len()
     }
 
-    fn try_grant(
+    /// The longest wait of all windows, and whose it is; none where everything fits now.
+    fn longest_wait(
         &mut self,
-        cost: Cost,
-        class: JobClass,
+        request: &Request<'_>,
         now: Duration,
         limits: &ScopeLimits,
-        grant: Grant,
+    ) -> Option<(Duration, usize)> {
+        self.windows.resize_with(limits.windows.len(), Window::default);
+        let asked = request.charges.iter().zip(request.granted);
+        let windows = self.windows.iter_mut().zip(&limits.windows).zip(asked);
+        let waits = windows.enumerate().map(|(index, ((window, limit), (charge, granted)))| {
+            (window.wait_for(*charge, *granted, now, limit.length), index)
+        });
+        // Of equal waits the first window's is named.
+        let longest = waits.reduce(|longest, next| if next.0 > longest.0 { next } else { longest });
+        longest.filter(|(wait, _)| !wait.is_zero())
+    }
+
+    /// Whether a more urgent class waits for something that this request takes too.
+    fn is_kept_back(&mut self, request: &Request<'_>, now: Duration) -> bool {
+        self.claims.retain(|_, until| *until > now);
+        self.claims.keys().any(|(class, claimed)| *class < request.class && request.takes(*claimed))
+    }
+
+    fn try_grant(
+        &mut self,
+        request: &Request<'_>,
+        now: Duration,
+        limits: &ScopeLimits,
     ) -> Result<(), LedgerError> {
         let short = |wait, shortage| Err(LedgerError::WouldWait { wait, shortage });
-        let requests = u64::from(cost.requests);
-        if requests > grant.requests || cost.upload_bytes > grant.upload_bytes {
+        if request.charges.iter().zip(request.granted).any(|(charge, granted)| charge > granted) {
             return Err(LedgerError::NeverFits);
         }
         if self.paused_until > now {
             return short(self.paused_until - now, Shortage::Paused);
         }
-        let class = class as usize;
-        if self.claims[..class].iter().any(|until| *until > now) {
+        if self.is_kept_back(request, now) {
             return short(SLOT_WAIT, Shortage::Slots);
         }
-        let wait_requests = self.requests.wait_for(requests, grant.requests, now, limits.window);
-        let wait_upload =
-            self.uploads.wait_for(cost.upload_bytes, grant.upload_bytes, now, limits.upload_window);
-        let (wait, shortage) = if wait_requests.max(wait_upload).is_zero() {
-            if self.live_slots(now) < limits.in_flight as usize {
-                self.claims[class] = Duration::ZERO;
+        let (wait, shortage, claimed, claim) = match self.longest_wait(request, now, limits) {
+            Some((wait, index)) => {
+                (wait, limits.windows[index].shortage, Claimed::Window(index), wait + CLAIM)
+            }
+            None if self.live_slots(now) < limits.in_flight as usize => {
+                self.claims.retain(|(class, claimed), _| *class != request.class || !request.takes(*claimed));
                 return Ok(());
             }
-            (SLOT_WAIT, Shortage::Slots)
-        } else if wait_requests >= wait_upload {
-            (wait_requests, Shortage::Requests)
-        } else {
-            (wait_upload, Shortage::Upload)
+            None => (SLOT_WAIT, Shortage::Slots, Claimed::Slots, CLAIM),
         };
-        let claim = if shortage == Shortage::Slots { CLAIM } else { wait + CLAIM };
-        self.claims[class] = self.claims[class].max(now + claim);
+        let until = self.claims.entry((request.class, claimed)).or_default();
+        *until = (*until).max(now + claim);
         short(wait, shortage)
     }
 }
@@ -295,6 +369,14 @@ impl QuotaLedger for LocalLedger {
     async fn pause(&self, key: &QuotaKey, until_ms: Millis) {
         let wait = until_ms.saturating_sub(self.shared.clock.now_ms());
         self.pause_for(key, Duration::from_millis(wait));
+    }
+
+    async fn correct(&self, key: &QuotaKey, said: RateLimit) {
+        self.raise(key, said);
+    }
+
+    async fn usage(&self, key: &QuotaKey) -> Vec<WindowUse> {
+        self.report(key, &self.used(key))
     }
 
     async fn slot_freed(&self, key: &QuotaKey, at_most: Duration) {

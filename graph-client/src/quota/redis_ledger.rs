@@ -2,8 +2,12 @@
 //!
 //! The one invariant to know: losing Redis, or finding it empty, never raises what is granted. The in-process ledger counts
 //! everything beside it, so the fallback starts from the truth, and a Redis that comes back empty is not believed before a
-//! whole window has passed while all workers were charging it. A pause holds here from the moment it is known, and is told to
+//! whole window has passed while all workers were charging it. Windows of hours and days would take too long for that: of these
+//! the workers report what they know. A pause holds here from the moment it is known, and is told to
 //! Redis until it is over, so that a Redis which missed or forgot it hears of it again.
+
+mod script;
+mod slot;
 
 use std::{
     collections::HashMap,
@@ -24,16 +28,18 @@ use redis::{
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
+use script::{Ask, Verdict};
+use slot::{RedisSlot, Update, send_updates};
+
 use super::{
-    Cost, LedgerError, LocalLedger, Permit, QuotaKey, QuotaLedger, QuotaLimits, Shortage, Slot,
-    local::{CLAIM, LocalSlot},
-    window::{BUCKETS, millis},
+    Cost, LedgerError, LocalLedger, Permit, QuotaKey, QuotaLedger, QuotaLimits, Shortage, WindowUse,
+    local::LocalSlot, window::millis,
 };
-use crate::{GraphError, metrics};
+use crate::{GraphError, RateLimit, metrics};
 
 /// Redis answers within this, or the fallback decides.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -98,26 +104,6 @@ struct Inner {
     /// On the monotonic clock, in milliseconds.
     rests_until: AtomicU64,
     was_lost: AtomicBool,
-}
-
-enum Update {
-    Renew { slots_key: String, slot: String, ttl_ms: u64 },
-    Release { slots_key: String, slot: String },
-}
-
-/// What the script said.
-struct Answer {
-    state: u8,
-    wait: Duration,
-    requests: u64,
-    upload_bytes: u64,
-}
-
-/// Whether the script decides or only counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Acquire,
-    Charge,
 }
 
 impl RedisLedger {
@@ -236,7 +222,7 @@ impl Drop for RedisLedger {
 impl QuotaLedger for RedisLedger {
     async fn acquire(&self, key: &QuotaKey, cost: Cost, class: JobClass) -> Result<Permit, LedgerError> {
         let limits = self.inner.local.limits_of(&key.scope);
-        if u64::from(cost.requests) > limits.requests || cost.upload_bytes > limits.upload_bytes {
+        if !limits.fits(&limits.charges(cost), class) {
             return Err(LedgerError::NeverFits);
         }
         // A pause that Redis has forgotten holds all the same.
@@ -246,32 +232,48 @@ impl QuotaLedger for RedisLedger {
         }
         let slot = crate::request::random_uuid(&*self.inner.random).to_string();
         let asked_at = self.inner.clock.monotonic();
-        let Some(answer) = self.inner.ask(Mode::Acquire, key, cost, class, &slot).await else {
+        let asked = Ask::Acquire { cost, class, slot: &slot };
+        let Some(answer) = self.inner.ask(key, &limits, asked).await else {
             return self.alone(key, cost, class).map(|local| self.permit(key, local, None));
         };
-        let shortage = match answer.state {
-            0 => {
+        let shortage = match answer.verdict {
+            Verdict::Granted => {
                 let local = self.inner.local.charge(key, cost);
-                self.inner.local.sync(key, answer.requests, answer.upload_bytes);
+                self.inner.local.sync(key, &answer.used);
                 return self.unless_paused(key, asked_at, self.permit(key, local, Some(slot))).await;
             }
-            1 => {
+            Verdict::Paused => {
                 self.inner.local.pause_for(key, answer.wait);
                 Shortage::Paused
             }
-            2 => Shortage::Requests,
-            3 => Shortage::Upload,
-            4 => Shortage::Slots,
-            _ => {
+            Verdict::Short(shortage) => shortage,
+            Verdict::NotTrusted => {
                 let local = self.alone(key, cost, class)?;
                 // Lost or not: the local count has it.
-                let charged = self.inner.ask(Mode::Charge, key, cost, class, &slot).await;
-                return self
-                    .unless_paused(key, asked_at, self.permit(key, local, charged.map(|_| slot)))
-                    .await;
+                let charged = self.inner.ask(key, &limits, Ask::Charge { cost, class, slot: &slot }).await;
+                let permit = self.permit(key, local, charged.map(|_| slot));
+                return self.unless_paused(key, asked_at, permit).await;
             }
         };
         Err(LedgerError::WouldWait { wait: answer.wait, shortage })
+    }
+
+    async fn correct(&self, key: &QuotaKey, said: RateLimit) {
+        // Redis knows no less than this worker does.
+        if !self.inner.local.raise(key, said) {
+            return;
+        }
+        let limits = self.inner.local.limits_of(&key.scope);
+        // Where Redis is away the local count has it.
+        let _told = self.inner.ask(key, &limits, Ask::Correct { said }).await;
+    }
+
+    async fn usage(&self, key: &QuotaKey) -> Vec<WindowUse> {
+        let limits = self.inner.local.limits_of(&key.scope);
+        match self.inner.ask(key, &limits, Ask::Look).await {
+            Some(answer) => self.inner.local.report(key, &answer.used),
+            None => self.inner.local.usage(key).await,
+        }
     }
 
     async fn pause(&self, key: &QuotaKey, until_ms: Millis) {
@@ -369,56 +371,6 @@ impl Inner {
         u64::try_from(left_ms).ok().filter(|left| *left > 0).map(Duration::from_millis)
     }
 
-    /// Runs the script; none when Redis cannot be had.
-    async fn ask(
-        &self,
-        mode: Mode,
-        key: &QuotaKey,
-        cost: Cost,
-        class: JobClass,
-        slot: &str,
-    ) -> Option<Answer> {
-        if millis(self.clock.monotonic()) < self.rests_until.load(Ordering::Relaxed) {
-            return None;
-        }
-        let limits = self.local.limits_of(&key.scope);
-        let mut call = self.acquire.prepare_invoke();
-        call.key(GENERATION).key(WORKERS);
-        for part in ["requests", "uploads", "slots", "claims", "pause"] {
-            call.key(redis_key(key, part));
-        }
-        call.arg(if mode == Mode::Acquire { "acquire" } else { "charge" })
-            .arg(&self.worker)
-            .arg(millis(WORKER_TTL))
-            .arg(class as usize)
-            .arg(slot)
-            .arg(millis(limits.slot_ttl))
-            .arg(limits.in_flight)
-            .arg(cost.requests)
-            .arg(limits.requests)
-            .arg(millis(limits.window))
-            .arg(cost.upload_bytes)
-            .arg(limits.upload_bytes)
-            .arg(millis(limits.upload_window))
-            .arg(millis(CLAIM))
-            .arg(BUCKETS);
-        let mut connection = self.connection.clone();
-        let result = in_time::<(u8, u64, u64, u64, u64)>(call.invoke_async(&mut connection));
-        match result.await {
-            Ok((state, wait_ms, requests, upload_bytes, workers)) => {
-                if self.was_lost.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the quota ledger's redis is back");
-                }
-                self.workers.fetch_max(workers, Ordering::Relaxed);
-                Some(Answer { state, wait: Duration::from_millis(wait_ms), requests, upload_bytes })
-            }
-            Err(error) => {
-                self.lost(&error);
-                None
-            }
-        }
-    }
-
     fn lost(&self, error: &Lost) {
         let rests_until = millis(self.clock.monotonic() + REST);
         self.rests_until.store(rests_until, Ordering::Relaxed);
@@ -429,23 +381,6 @@ impl Inner {
             );
         }
     }
-
-    async fn send(&self, update: Update) {
-        let mut connection = self.connection.clone();
-        let result = match update {
-            Update::Release { slots_key, slot } => {
-                let mut call = redis::cmd("ZREM");
-                in_time::<i64>(call.arg(slots_key).arg(slot).query_async(&mut connection)).await
-            }
-            Update::Renew { slots_key, slot, ttl_ms } => {
-                let mut call = self.renew.key(slots_key);
-                in_time::<i64>(call.arg(slot).arg(ttl_ms).invoke_async(&mut connection)).await
-            }
-        };
-        if let Err(error) = result {
-            self.lost(&error);
-        }
-    }
 }
 
 fn is_about_the_password(error: &RedisError) -> bool {
@@ -453,65 +388,8 @@ fn is_about_the_password(error: &RedisError) -> bool {
     is_refused || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
 }
 
-async fn send_updates(inner: Arc<Inner>, mut updates: mpsc::Receiver<Update>, cancel: CancellationToken) {
-    let mut repeat = interval(REPEAT_PAUSES);
-    repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            update = updates.recv() => match update {
-                Some(update) => inner.send(update).await,
-                None => return,
-            },
-            _ = repeat.tick() => inner.repeat_pauses().await,
-            () = cancel.cancelled() => break,
-        }
-    }
-    while let Ok(update) = updates.try_recv() {
-        inner.send(update).await;
-    }
-}
-
 fn redis_key(key: &QuotaKey, part: &str) -> String {
     format!("holdfast:quota:{{{key}}}:{part}")
-}
-
-/// A slot in flight, here and in Redis.
-struct RedisSlot {
-    local: LocalSlot,
-    /// (key of the slots, slot); none while Redis does not know of it.
-    shared: Option<(String, String)>,
-    ttl_ms: u64,
-    /// On the monotonic clock, in milliseconds: a body of many small pieces renews seldom.
-    renew_at: AtomicU64,
-    inner: Arc<Inner>,
-    queue: mpsc::Sender<Update>,
-}
-
-impl RedisSlot {
-    fn tell(&self, update: impl FnOnce(String, String) -> Update) {
-        if let Some((slots_key, slot)) = &self.shared {
-            // When the queue is full the slot expires by itself.
-            let _dropped = self.queue.try_send(update(slots_key.clone(), slot.clone()));
-        }
-    }
-}
-
-impl Slot for RedisSlot {
-    fn renew(&self) {
-        let (now, ttl_ms) = (millis(self.inner.clock.monotonic()), self.ttl_ms);
-        if now < self.renew_at.load(Ordering::Relaxed) {
-            return;
-        }
-        self.renew_at.store(now + ttl_ms / 4, Ordering::Relaxed);
-        self.local.renew();
-        self.tell(|slots_key, slot| Update::Renew { slots_key, slot, ttl_ms });
-    }
-}
-
-impl Drop for RedisSlot {
-    fn drop(&mut self) {
-        self.tell(|slots_key, slot| Update::Release { slots_key, slot });
-    }
 }
 
 #[cfg(test)]

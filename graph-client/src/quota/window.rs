@@ -5,30 +5,40 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-/// Buckets per window.
-pub(super) const BUCKETS: u64 = 60;
+/// Buckets per window at most. The one that is counted beside the window is quota that nobody gets: half a percent.
+pub(super) const MAX_BUCKETS: u64 = 240;
 
 /// What was charged lately.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// (bucket number, charged), ascending.
-    buckets: VecDeque<(u64, u64)>,
+    /// (bucket number, charged), ascending. What was used before the clock began has a number below zero.
+    buckets: VecDeque<(i64, u64)>,
 }
 
-/// Rounded up: [`BUCKETS`] of them are at least the window.
-fn width_ms(window: Duration) -> u64 {
-    millis(window).div_ceil(BUCKETS).max(1)
+fn width_ms(window: Duration) -> i64 {
+    signed(millis(window).div_ceil(MAX_BUCKETS).max(1))
+}
+
+/// How many buckets are at least the window.
+fn buckets(window: Duration) -> i64 {
+    let width = width_ms(window);
+    (signed(millis(window)) + width - 1) / width
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// No clock and no window comes near the end of either.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 impl Window {
     /// What counts at this moment.
     pub fn used(&mut self, now: Duration, window: Duration) -> u64 {
-        let current = millis(now) / width_ms(window);
-        while self.buckets.front().is_some_and(|(bucket, _)| bucket + BUCKETS < current) {
+        let oldest = signed(millis(now)) / width_ms(window) - buckets(window);
+        while self.buckets.front().is_some_and(|(bucket, _)| *bucket < oldest) {
             self.buckets.pop_front();
         }
         self.buckets.iter().map(|(_, charged)| charged).sum()
@@ -44,7 +54,8 @@ impl Window {
         for (bucket, charged) in &self.buckets {
             excess = excess.saturating_sub(*charged);
             if excess == 0 {
-                return Duration::from_millis((bucket + BUCKETS + 1) * width).saturating_sub(now);
+                let freed_at = u64::try_from((bucket + buckets(window) + 1) * width).unwrap_or(0);
+                return Duration::from_millis(freed_at).saturating_sub(now);
             }
         }
         window
@@ -52,13 +63,19 @@ impl Window {
 
     /// Charges, whatever the limit.
     pub fn charge(&mut self, cost: u64, now: Duration, window: Duration) {
+        self.charge_since(cost, Duration::ZERO, now, window);
+    }
+
+    /// Charges what was used a while ago, so that it is forgotten as much earlier.
+    pub fn charge_since(&mut self, cost: u64, ago: Duration, now: Duration, window: Duration) {
         if cost == 0 {
             return;
         }
-        let current = millis(now) / width_ms(window);
-        match self.buckets.back_mut() {
-            Some((bucket, charged)) if *bucket >= current => *charged += cost,
-            _ => self.buckets.push_back((current, cost)),
+        let bucket = (signed(millis(now)) - signed(millis(ago))).div_euclid(width_ms(window));
+        let index = self.buckets.partition_point(|(known, _)| *known < bucket);
+        match self.buckets.get_mut(index) {
+            Some((known, charged)) if *known == bucket => *charged += cost,
+            _ => self.buckets.insert(index, (bucket, cost)),
         }
     }
 }

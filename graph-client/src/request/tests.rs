@@ -8,7 +8,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    LocalLedger, MessageChange, QuotaLedger as _, QuotaLimits,
+    Cost, LocalLedger, MessageChange, QuotaLedger as _, QuotaLimits, Scope,
     testing::{Server, TestClock, json as answer, refusal, with_header},
 };
 
@@ -410,15 +410,6 @@ async fn an_empty_404_is_asked_once_more_and_a_true_one_is_believed() {
     client.message("u", "m").await.unwrap();
     assert_eq!(client.message("u", "m").await.unwrap_err().class(), ErrorClass::Gone);
     assert_eq!(client.requests(), 3);
-}
-
-#[test]
-fn back_off_doubles_up_to_five_minutes_with_full_jitter() {
-    let random = crate::testing::TestRandom::default();
-    for made in 1..40 {
-        let ceiling = Duration::from_secs(1 << (made - 1).min(20)).min(MAX_BACKOFF);
-        assert!((0..50).all(|_| backoff(made, &random) <= ceiling));
-    }
 }
 
 #[tokio::test]

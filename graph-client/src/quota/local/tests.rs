@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    Weight,
     quota::conformance::{self, GRANTED, key, limits},
     testing::TestClock,
 };
@@ -20,10 +21,12 @@ async fn no_pattern_of_asking_gets_more_than_the_window_holds() {
         let (mut times, mut state) = (Vec::new(), seed);
         for _ in 0..400 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let cost = 1 + (state >> 33) % 5;
-            let cost = Cost { requests: u32::try_from(cost).unwrap(), upload_bytes: 0 };
-            match ledger.acquire(&key("m"), cost, JobClass::Late).await {
-                Ok(_) => times.extend((0..cost.requests).map(|_| clock.monotonic())),
+            let cost = u32::try_from(1 + (state >> 33) % 5).unwrap();
+            match ledger
+                .acquire(&key("m"), Cost { weight: Weight::Plain(cost), ..Cost::ONE }, JobClass::Late)
+                .await
+            {
+                Ok(_) => times.extend((0..cost).map(|_| clock.monotonic())),
                 Err(LedgerError::WouldWait { wait, .. }) if state >> 62 == 0 => {
                     tokio::time::sleep(wait).await
                 }
@@ -40,11 +43,33 @@ async fn no_pattern_of_asking_gets_more_than_the_window_holds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_all_the_time_gets_95_percent_of_the_limit() {
+    // (pause after a grant): a burst in each window, and an even flow.
+    for pause in [Duration::ZERO, Duration::from_millis(49)] {
+        let clock = TestClock::shared();
+        let ledger = LocalLedger::new(QuotaLimits::default(), clock.clone());
+        let key = QuotaKey { scope: Scope::SharePoint, ..key("m") };
+        let (started, mut granted) = (clock.monotonic(), 0);
+        while clock.monotonic() - started < Duration::from_mins(10) {
+            match ledger.acquire(&key, Cost::ONE, JobClass::Late).await {
+                Ok(_) => {
+                    granted += 1;
+                    tokio::time::sleep(pause).await;
+                }
+                Err(LedgerError::WouldWait { wait, .. }) => tokio::time::sleep(wait).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(granted >= 12_500 * 95 / 100, "{granted} with {pause:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_wait_that_is_named_is_long_enough_and_hardly_too_long() {
     let clock = TestClock::shared();
     let ledger = LocalLedger::new(limits(), clock.clone());
     tokio::time::sleep(Duration::from_millis(123)).await;
-    let all = Cost { requests: 48, upload_bytes: 0 };
+    let all = Cost { weight: Weight::Plain(48), ..Cost::ONE };
     drop(ledger.acquire(&key("m"), all, JobClass::Late).await.unwrap());
     let Err(LedgerError::WouldWait { wait, shortage }) = ledger.acquire(&key("m"), all, JobClass::Late).await
     else {

@@ -346,3 +346,28 @@ async fn a_grant_on_its_way_is_not_used_when_a_pause_comes_meanwhile() {
         );
     }
 }
+
+#[tokio::test]
+async fn of_the_day_an_empty_redis_believes_what_the_workers_know() {
+    let Some(redis) = TestRedis::own() else { return };
+    let clock = TestClock::shared();
+    let limits = QuotaLimits { sharepoint_window_s: 1, ..QuotaLimits::default() };
+    let key = QuotaKey { scope: Scope::SharePoint, ..key("m") };
+    let ten = Cost { weight: crate::Weight::Plain(10), ..Cost::ONE };
+    let (one, two) =
+        (redis.ledger(limits.clone(), "one", &clock).await, redis.ledger(limits, "two", &clock).await);
+    one.declare_fresh().await.unwrap();
+    drop(two.acquire(&key, ten, JobClass::Late).await.unwrap());
+    drop(one.acquire(&key, ten, JobClass::Late).await.unwrap());
+    redis.empty().await;
+    // One has heard of both. The minute is waited for, the day is not.
+    let mut granted = 20;
+    eventually("the day is known again", async || {
+        granted += 10 * u64::from(one.acquire(&key, ten, JobClass::Late).await.is_ok());
+        let usage = two.usage(&key).await;
+        granted > 20 && usage[1].used == granted && usage[0].used < granted
+    })
+    .await;
+    one.close().await;
+    two.close().await;
+}
