@@ -14,7 +14,8 @@ use bytes::Bytes;
 use holdfast_model::{ChunkId, Millis, RecordKey, TenantId};
 
 use crate::{
-    Chunker, Codec, Error, FORMAT_VERSION, RecordKind, SealedHeader, SegmentClass, cursor::Cursor, hash_refs,
+    Chunker, Ciphertext, Codec, Error, FORMAT_VERSION, RecordKind, SealedHeader, SegmentClass,
+    cursor::Cursor, hash_refs,
 };
 
 /// No record is larger, header and padding included.
@@ -60,7 +61,7 @@ pub struct SealedRecord {
     /// Where and when it was written.
     pub placement: Placement,
     /// The compressed and encrypted plaintext, with the AEAD tag.
-    pub ciphertext: Bytes,
+    pub ciphertext: Ciphertext,
 }
 
 /// What the fixed part of a header says, for walking a segment. Not authenticated until the header is checked.
@@ -100,6 +101,23 @@ pub fn check_header_at(bytes: &[u8], segment: [u8; 16], offset: u64) -> Result<R
 }
 
 impl SealedRecord {
+    /// A record whose ciphertext stands in a buffer behind room for its header, of [`header_len`] bytes. The header is written there:
+    /// [`Self::encode`] copies nothing as long as the placement stays the default.
+    pub fn in_buffer(
+        header: SealedHeader,
+        nonce: [u8; 12],
+        refs: Vec<[u8; 16]>,
+        mut buffer: Vec<u8>,
+    ) -> Self {
+        let range = header_len(refs.len())..buffer.len();
+        let ct = *blake3::hash(&buffer[range.clone()]).as_bytes();
+        buffer.resize(buffer.len().next_multiple_of(RECORD_ALIGN), 0);
+        let ciphertext = Ciphertext::within(buffer.into(), range);
+        let mut record = Self { header, nonce, ct, refs, placement: Placement::default(), ciphertext };
+        record.ciphertext.put_before(&record.encode_header_at(WIRE_SEGMENT, 0));
+        record
+    }
+
     /// The index key.
     pub fn key(&self) -> RecordKey {
         RecordKey { tenant: self.header.tenant, id: self.header.id }
@@ -119,24 +137,37 @@ impl SealedRecord {
         (header_len(self.refs.len()) + self.ciphertext.len()).next_multiple_of(RECORD_ALIGN)
     }
 
-    /// The position-independent form that travels between workers and nodes.
+    /// The position-independent form that travels between workers and nodes. Shares the buffer where it stands there already.
     pub fn encode(&self) -> Bytes {
         self.encode_at(WIRE_SEGMENT, 0)
     }
 
+    /// The same; a record that was read from a segment, and that nobody else holds, becomes it in its own buffer.
+    pub fn into_encoded(mut self) -> Bytes {
+        let header = self.encode_header_at(WIRE_SEGMENT, 0);
+        self.ciphertext.put_before(&header);
+        self.encode()
+    }
+
     /// The form that stands at `offset` of a segment.
     pub fn encode_at(&self, segment: [u8; 16], offset: u64) -> Bytes {
-        let mut out = Vec::with_capacity(self.encoded_len());
-        self.write_header(&mut out, segment, offset);
-        out.extend_from_slice(&self.ciphertext);
-        out.resize(self.encoded_len(), 0);
-        out.into()
+        let header = self.encode_header_at(segment, offset);
+        self.ciphertext.record_behind(&header).unwrap_or_else(|| {
+            let mut out = Vec::with_capacity(self.encoded_len());
+            out.extend_from_slice(&header);
+            out.extend_from_slice(&self.ciphertext);
+            out.resize(self.encoded_len(), 0);
+            out.into()
+        })
     }
 
     /// The header alone, for vectored writes: header, then [`Self::ciphertext`], then zeros up to [`Self::encoded_len`].
     pub fn encode_header_at(&self, segment: [u8; 16], offset: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(header_len(self.refs.len()));
-        self.write_header(&mut out, segment, offset);
+        let header_len = header_len(self.refs.len());
+        let mut out = Vec::with_capacity(header_len);
+        self.write_fields(&mut out, u16::try_from(header_len).expect("at most MAX_REFS references"));
+        let crc = header_crc(&out, segment, offset);
+        out.extend_from_slice(&crc.to_le_bytes());
         out
     }
 
@@ -170,7 +201,7 @@ impl SealedRecord {
             ct: fixed.ct,
             refs,
             placement: fixed.placement,
-            ciphertext: bytes.slice(peek.header_len..peek.header_len + ct_len),
+            ciphertext: Ciphertext::within(bytes, peek.header_len..peek.header_len + ct_len),
         })
     }
 
@@ -186,9 +217,7 @@ impl SealedRecord {
         Ok(())
     }
 
-    fn write_header(&self, out: &mut Vec<u8>, segment: [u8; 16], offset: u64) {
-        let start = out.len();
-        let header_len = u16::try_from(header_len(self.refs.len())).expect("at most MAX_REFS references");
+    fn write_fields(&self, out: &mut Vec<u8>, header_len: u16) {
         let ct_len = u32::try_from(self.ciphertext.len()).expect("at most MAX_RECORD_BYTES of ciphertext");
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&[FORMAT_VERSION, self.header.kind.code(), 0, 0]);
@@ -213,8 +242,6 @@ impl SealedRecord {
         let n_refs = u16::try_from(self.refs.len()).expect("at most MAX_REFS references");
         out.extend_from_slice(&n_refs.to_le_bytes());
         out.extend_from_slice(self.refs.as_flattened());
-        let crc = header_crc(&out[start..], segment, offset);
-        out.extend_from_slice(&crc.to_le_bytes());
     }
 }
 
@@ -287,7 +314,8 @@ fn at_most(field: &'static str, found: u32, limit: usize) -> Result<u32, Error> 
     Ok(found)
 }
 
-fn header_len(n_refs: usize) -> usize {
+/// How many bytes stand before the ciphertext of a record with so many references.
+pub fn header_len(n_refs: usize) -> usize {
     HEADER_PEEK_BYTES + n_refs * REF_BYTES + CRC_BYTES
 }
 

@@ -9,7 +9,7 @@ use holdfast_model::{
 use holdfast_record::{
     Chunker, Codec, Error, Features, Footer, FooterEntry, HEADER_PEEK_BYTES, MAX_PIN_BYTES,
     MAX_SEALED_ROOT_BYTES, Pin, Placement, RecordKind, SealedHeader, SealedRecord, SegmentClass, Superblock,
-    Trailer, check_header_at, hash_refs, scan_len,
+    Trailer, check_header_at, hash_refs, header_len, scan_len,
 };
 use proptest::prelude::*;
 
@@ -124,6 +124,60 @@ fn a_record_does_not_decode_at_another_place() {
     for (segment, offset) in [([9; 16], 4104), ([8; 16], 4096), ([0; 16], 0)] {
         let error = SealedRecord::decode_at(bytes.clone(), segment, offset).unwrap_err();
         assert_eq!(error, Error::BadChecksum { what: "record header" });
+    }
+}
+
+fn shares(a: &[u8], b: &[u8]) -> bool {
+    b.as_ptr_range().contains(&a.as_ptr())
+}
+
+#[test]
+fn a_record_made_in_its_buffer_is_encoded_without_a_copy() {
+    for (n_refs, len) in [(0, 0), (0, 1), (3, 777), (200, 50_000)] {
+        let made = record(RecordKind::Bundle, n_refs, vec![5; len]);
+        let made = SealedRecord { placement: Placement::default(), ..made };
+        let mut buffer = vec![0xee; header_len(usize::from(n_refs))];
+        buffer.extend_from_slice(&made.ciphertext);
+        let in_buffer = SealedRecord::in_buffer(made.header.clone(), made.nonce, made.refs.clone(), buffer);
+        assert_eq!((&in_buffer, in_buffer.encode()), (&made, made.encode()));
+        assert!(len == 0 || shares(&in_buffer.ciphertext, &in_buffer.encode()));
+        // With another placement the header in the buffer is not the record's.
+        let mut placed = in_buffer.clone();
+        placed.placement.session = 9;
+        let copied = SealedRecord { placement: placed.placement, ..made };
+        assert_eq!(placed.encode(), copied.encode());
+        assert_eq!(in_buffer.encode(), SealedRecord { placement: Placement::default(), ..copied }.encode());
+    }
+}
+
+#[test]
+fn a_record_read_from_a_segment_becomes_the_wire_form_in_its_own_buffer() {
+    let made = record(RecordKind::Data, 2, vec![5; 777]);
+    let read = || SealedRecord::decode_at(made.encode_at([9; 16], 4096), [9; 16], 4096).unwrap();
+    let mut alone = read();
+    alone.placement.write_epoch = 99;
+    let (at, expected) = (alone.ciphertext.as_ptr(), alone.encode());
+    let encoded = alone.into_encoded();
+    assert!(encoded.as_ptr_range().contains(&at) && encoded == expected);
+
+    let shared = read();
+    let other = shared.clone();
+    assert_eq!(shared.into_encoded(), made.encode());
+    assert_eq!(other.encode_at([9; 16], 4096), made.encode_at([9; 16], 4096), "untouched");
+}
+
+#[test]
+fn what_only_looks_like_the_padding_is_not_taken_for_it() {
+    let made = SealedRecord { placement: Placement::default(), ..record(RecordKind::Data, 0, vec![5; 3]) };
+    let whole = made.encode();
+    let (start, end) = (header_len(0), header_len(0) + 3);
+    // The header stands before it; what follows is another's, or not there.
+    for behind in [vec![1; 16], Vec::new()] {
+        let mut bytes = whole[..end].to_vec();
+        bytes.extend(behind);
+        let mut again = made.clone();
+        again.ciphertext = Bytes::from(bytes).slice(start..end).into();
+        assert_eq!(again.encode(), whole);
     }
 }
 

@@ -47,7 +47,7 @@ fn record(kind: RecordKind, n_refs: usize, ciphertext: &[u8]) -> SealedRecord {
         ct: *blake3::hash(ciphertext).as_bytes(),
         refs,
         placement: Placement { writer: 11, session: 22, write_epoch: 33, lock_floor_ms: 1_790_000_000_000 },
-        ciphertext: Bytes::copy_from_slice(ciphertext),
+        ciphertext: ciphertext.to_vec().into(),
     }
 }
 

@@ -14,11 +14,11 @@ use crate::{
     blob::{self, Leaf, Part, Piece},
     error::Error,
     fetch::Fetcher,
+    read_ahead::{self, Wanted, slice_of},
     recipe::{self, Layered, Recipe},
-    secret::ContentHash,
 };
 
-/// Chunks fetched at one time when content is read: at most 16 MiB.
+/// Chunks of one content under way at one time; all contents of a reader share its room.
 pub(crate) const CHUNK_READ_AHEAD: usize = 4;
 
 /// One part of an item's content.
@@ -158,21 +158,14 @@ impl Stored {
                 stream::iter((!slice.is_empty()).then_some(Ok(slice))).boxed()
             }
             StoredBytes::Chunks(pieces) => {
-                let fetcher = fetcher.clone();
-                stream::iter(wanted(pieces, offset, end))
-                    .map(move |(h, piece_len, from, to)| {
-                        let fetcher = fetcher.clone();
-                        async move { slice_of(fetcher.fetch_one(h).await?, piece_len, from, to) }
-                    })
-                    .buffered(read_ahead)
-                    .boxed()
+                read_ahead::stream(fetcher, wanted(pieces, offset, end), read_ahead)
             }
         }
     }
 }
 
-/// The chunks of a range: hash, length, and what of each.
-fn wanted(pieces: &[Piece], offset: u64, end: u64) -> Vec<(ContentHash, u32, usize, usize)> {
+/// The chunks of a range.
+fn wanted(pieces: &[Piece], offset: u64, end: u64) -> Vec<Wanted> {
     let mut at = 0;
     let mut wanted = Vec::new();
     for (h, len) in pieces {
@@ -182,15 +175,8 @@ fn wanted(pieces: &[Piece], offset: u64, end: u64) -> Vec<(ContentHash, u32, usi
             // Both lie within one chunk.
             #[allow(clippy::cast_possible_truncation)]
             let (from, to) = ((offset.max(start) - start) as usize, (end.min(stop) - start) as usize);
-            wanted.push((*h, *len, from, to));
+            wanted.push(Wanted { h: *h, len: *len, from, to });
         }
     }
     wanted
-}
-
-fn slice_of(chunk: Bytes, expected: u32, from: usize, to: usize) -> Result<Bytes, Error> {
-    if chunk.len() != expected as usize {
-        return Err(Error::Malformed { what: "chunk", reason: "its length is not the one listed" });
-    }
-    Ok(chunk.slice(from..to))
 }

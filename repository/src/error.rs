@@ -52,7 +52,7 @@ pub enum Error {
         field: &'static str,
     },
     /// The work in the background ended before its time: a panic, or a shutdown.
-    #[error("the upload was interrupted")]
+    #[error("the work was interrupted before its end")]
     Interrupted,
 }
 

@@ -6,6 +6,7 @@
 mod aead;
 mod blob;
 mod bundle;
+mod bundle_cache;
 mod chunk_store;
 pub mod chunker;
 mod content_blob;
@@ -18,6 +19,7 @@ mod key_file;
 mod keys;
 mod memory_store;
 mod metrics;
+mod read_ahead;
 pub mod recipe;
 mod seal;
 mod secret;

@@ -6,7 +6,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use holdfast_model::ChunkId;
 use holdfast_record::SealedRecord;
 
@@ -79,7 +78,7 @@ impl MemoryStore {
             if let Some(byte) = bytes.first_mut() {
                 *byte ^= 1;
             }
-            record.ciphertext = Bytes::from(bytes);
+            record.ciphertext = bytes.into();
         }
     }
 

@@ -4,13 +4,13 @@
 //! the AAD and the compressed bytes, so no (key, nonce) pair ever encrypts two different plaintexts, even when two
 //! versions of zstd compress the same content differently. Trees are hashed and encrypted under the resource's key.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, io::Cursor};
 
 use bytes::Bytes;
 use holdfast_model::ChunkId;
 use holdfast_record::{
-    Chunker, Codec, MAX_PLAINTEXT_BYTES, MAX_REFS, Placement, RecordKind, SealedHeader, SealedRecord,
-    hash_refs,
+    Chunker, Codec, MAX_PLAINTEXT_BYTES, MAX_REFS, RECORD_ALIGN, RecordKind, SealedHeader, SealedRecord,
+    hash_refs, header_len,
 };
 
 use crate::{
@@ -90,10 +90,11 @@ impl Sealer {
         refs.dedup();
         within(plaintext.len(), MAX_PLAINTEXT_BYTES)?;
         within(refs.len(), MAX_REFS)?;
-        let (codec, mut buffer) = match compress(plaintext, options.zstd_level)? {
+        let room = header_len(refs.len());
+        let (codec, mut buffer) = match compress(plaintext, options.zstd_level, room)? {
             Some(compressed) => (Codec::Zstd, compressed),
             None => {
-                let mut copy = Vec::with_capacity(plaintext.len() + aead::TAG_BYTES);
+                let mut copy = with_room(room, plaintext.len());
                 copy.extend_from_slice(plaintext);
                 (Codec::None, copy)
             }
@@ -112,38 +113,30 @@ impl Sealer {
         let key = self.chunk_key(&header, h)?;
         let aad = header.aad();
         let mut nonce = [0; NONCE_BYTES];
-        nonce.copy_from_slice(&self.keys.tenant_keys.nonce.hash(&[&aad, &buffer])[..NONCE_BYTES]);
-        aead::seal(&key, nonce, &aad, &mut buffer);
-        let ct = *blake3::hash(&buffer).as_bytes();
-        Ok(SealedRecord {
-            header,
-            nonce,
-            ct,
-            refs,
-            placement: Placement::default(),
-            ciphertext: buffer.into(),
-        })
+        nonce.copy_from_slice(&self.keys.tenant_keys.nonce.hash(&[&aad, &buffer[room..]])[..NONCE_BYTES]);
+        aead::seal_behind(room, &key, nonce, &aad, &mut buffer);
+        Ok(SealedRecord::in_buffer(header, nonce, refs, buffer))
     }
 
     /// Decrypts, decompresses and proves that the content is the one with this hash.
-    pub fn open(&self, record: &SealedRecord, expected: ContentHash) -> Result<Bytes, SealError> {
+    pub fn open(&self, record: SealedRecord, expected: ContentHash) -> Result<Bytes, SealError> {
         let header = &record.header;
         let id = header.id;
         if header.tenant != self.keys.tenant || id != self.id(expected) {
             return Err(SealError::WrongContent { id });
         }
         let key = self.chunk_key(header, expected)?;
-        let opened = aead::open(&key, record.nonce, &header.aad(), &record.ciphertext)
+        let opened = aead::open_in_place(&key, record.nonce, &header.aad(), record.ciphertext.into())
             .map_err(|_| SealError::NotAuthentic { id })?;
         let pt_len = header.pt_len as usize;
-        let plaintext = match header.codec {
-            Codec::None => opened,
-            Codec::Zstd => decompress(&opened, pt_len).ok_or(SealError::WrongContent { id })?,
+        let plaintext: Bytes = match header.codec {
+            Codec::None => opened.freeze(),
+            Codec::Zstd => decompress(&opened, pt_len).ok_or(SealError::WrongContent { id })?.into(),
         };
         if plaintext.len() != pt_len || self.hash(header.kind, &plaintext) != expected {
             return Err(SealError::WrongContent { id });
         }
-        Ok(plaintext.into())
+        Ok(plaintext)
     }
 
     fn current_epoch(&self) -> u32 {
@@ -166,36 +159,45 @@ fn within(found: usize, limit: usize) -> Result<(), SealError> {
     if found > limit { Err(SealError::TooLarge { found, limit }) } else { Ok(()) }
 }
 
-/// The compressed bytes with room for the tag, or nothing when it is not worth it. Decompressed and compared before it
-/// is trusted: a compressor's bug would otherwise be found at the restore.
-fn compress(plaintext: &[u8], level: i32) -> Result<Option<Vec<u8>>, SealError> {
+/// A buffer for so many bytes behind the room of a record's header, with what comes behind them.
+fn with_room(room: usize, len: usize) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(room + len + aead::TAG_BYTES + RECORD_ALIGN);
+    buffer.resize(room, 0);
+    buffer
+}
+
+/// The compressed bytes behind some room, or nothing when it is not worth it. Decompressed and compared before it is trusted: a
+/// compressor's bug would otherwise be found at the restore.
+fn compress(plaintext: &[u8], level: i32, room: usize) -> Result<Option<Vec<u8>>, SealError> {
     let saves = |before: usize, after: usize| after <= before - before / MIN_SAVING_PART && after < before;
     if plaintext.len() > PROBE_BYTES {
-        let probe = with_compressor(level, &plaintext[..PROBE_BYTES])?;
+        let probe = with_compressor(level, &plaintext[..PROBE_BYTES], 0)?;
         if !saves(PROBE_BYTES, probe.len()) {
             return Ok(None);
         }
     }
-    let compressed = with_compressor(level, plaintext)?;
+    let buffer = with_compressor(level, plaintext, room)?;
+    let compressed = &buffer[room..];
     if !saves(plaintext.len(), compressed.len()) {
         return Ok(None);
     }
-    if decompress(&compressed, plaintext.len()).as_deref() != Some(plaintext) {
+    if decompress(compressed, plaintext.len()).as_deref() != Some(plaintext) {
         return Err(SealError::Compression);
     }
-    Ok(Some(compressed))
+    Ok(Some(buffer))
 }
 
-fn with_compressor(level: i32, data: &[u8]) -> Result<Vec<u8>, SealError> {
+fn with_compressor(level: i32, data: &[u8], room: usize) -> Result<Vec<u8>, SealError> {
     COMPRESSOR.with_borrow_mut(|slot| {
         if slot.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
             let compressor = zstd::bulk::Compressor::new(level).map_err(|_| SealError::Compression)?;
             *slot = Some((level, compressor));
         }
         let (_, compressor) = slot.as_mut().expect("filled above");
-        let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(data.len()) + aead::TAG_BYTES);
+        let mut out = Cursor::new(with_room(room, zstd::zstd_safe::compress_bound(data.len())));
+        out.set_position(room as u64);
         compressor.compress_to_buffer(data, &mut out).map_err(|_| SealError::Compression)?;
-        Ok(out)
+        Ok(out.into_inner())
     })
 }
 

@@ -2,11 +2,7 @@
 //!
 //! Invariant: every byte handed out was authenticated and hashed against the name its parent gave it, up to the pin.
 
-use std::{
-    collections::VecDeque,
-    ops::Deref,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{ops::Deref, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures::{
@@ -17,8 +13,10 @@ use holdfast_record::Pin;
 
 use crate::{
     blob,
+    bundle_cache::BundleCache,
     chunk_store::ChunkStore,
     content_reader::ContentPart,
+    content_writer::INLINE_MAX,
     error::Error,
     fetch::Fetcher,
     item::{BlobRef, ChildEntry, FolderKey, ItemEntry, ItemKey},
@@ -32,10 +30,6 @@ use crate::{
 
 /// Leaves loaded at one time when a tree is walked.
 const LEAF_READ_AHEAD: usize = 16;
-/// Bundles kept decrypted: at most 16 MiB.
-const CACHED_BUNDLES: usize = 16;
-/// What is larger than a bundle is not worth keeping.
-const MAX_CACHED_BYTES: usize = 1 << 20;
 /// The longest range read into one buffer.
 pub const MAX_RANGE_BYTES: u64 = 64 << 20;
 /// The longest page of a folder.
@@ -65,34 +59,13 @@ pub struct Change {
     pub after: Option<ItemEntry>,
 }
 
-/// The records that small things were read from last: neighbours in a folder tend to share them.
-#[derive(Default)]
-struct BundleCache {
-    recent: Mutex<VecDeque<(ContentHash, Bytes)>>,
-}
-
-impl BundleCache {
-    fn get(&self, h: ContentHash) -> Option<Bytes> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.iter().find(|(cached, _)| *cached == h).map(|(_, bytes)| bytes.clone())
-    }
-
-    fn insert(&self, h: ContentHash, bytes: Bytes) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() >= CACHED_BUNDLES {
-            recent.pop_front();
-        }
-        recent.push_back((h, bytes));
-    }
-}
-
 /// Reads trees by their roots: of a snapshot, or of a job checkpoint. Clones share the cache.
 #[derive(Clone)]
 pub struct TreeReader {
     fetcher: Fetcher,
     items: Arc<NodeStore>,
     children: Arc<NodeStore>,
-    bundles: Arc<BundleCache>,
+    bundles: BundleCache,
     roots: TreeRoots,
 }
 
@@ -108,7 +81,7 @@ impl SnapshotReader {
     pub async fn open(store: Arc<dyn ChunkStore>, keys: Arc<JobKeys>, pin: &Pin) -> Result<Self, Error> {
         let sealer = Arc::new(Sealer::new(&keys));
         let h = sealer.open_root(pin.root, &pin.sealed_root)?;
-        let fetcher = Fetcher { store, sealer };
+        let fetcher = Fetcher::new(store, sealer);
         let header = SnapshotHeader::decode(&fetcher.fetch_one(h).await?)?;
         let same = [
             ("tenant", header.tenant == pin.tenant),
@@ -121,6 +94,12 @@ impl SnapshotReader {
             return Err(Error::WrongSnapshot { field });
         }
         Ok(Self { tree: TreeReader::from_fetcher(fetcher, header.roots), header: Arc::new(header) })
+    }
+
+    /// The same with another room to read ahead; see [`TreeReader::with_read_ahead`].
+    #[must_use]
+    pub fn with_read_ahead(self, bytes: usize) -> Self {
+        Self { tree: self.tree.with_read_ahead(bytes), ..self }
     }
 
     /// What the snapshot object says.
@@ -140,13 +119,20 @@ impl Deref for SnapshotReader {
 impl TreeReader {
     /// Reads trees that have no pin: those of a job checkpoint.
     pub fn new(store: Arc<dyn ChunkStore>, keys: &JobKeys, roots: TreeRoots) -> Self {
-        Self::from_fetcher(Fetcher { store, sealer: Arc::new(Sealer::new(keys)) }, roots)
+        Self::from_fetcher(Fetcher::new(store, Arc::new(Sealer::new(keys))), roots)
     }
 
     fn from_fetcher(fetcher: Fetcher, roots: TreeRoots) -> Self {
         let items = Arc::new(NodeStore::new(TreeKind::Items, fetcher.clone()));
         let children = Arc::new(NodeStore::new(TreeKind::Children, fetcher.clone()));
-        Self { fetcher, items, children, bundles: Arc::default(), roots }
+        Self { fetcher, items, children, bundles: BundleCache::default(), roots }
+    }
+
+    /// The same with room for so many bytes of content ahead of what is used, of all streams of it and its clones together; 32 MiB
+    /// otherwise. Each stream may hold one chunk more, so that none ever waits for another.
+    #[must_use]
+    pub fn with_read_ahead(self, bytes: usize) -> Self {
+        Self { fetcher: self.fetcher.with_room(bytes), ..self }
     }
 
     /// The roots it reads.
@@ -259,16 +245,19 @@ impl TreeReader {
         Ok(all.freeze())
     }
 
+    /// Starts to fetch what the properties and the small contents of an item are read from: for items that are read soon.
+    pub fn prefetch(&self, entry: &ItemEntry) {
+        let blobs = [Some(entry.meta), entry.content].into_iter().flatten();
+        for blob in blobs.filter(is_bundled) {
+            drop(self.bundles.start(&self.fetcher, blob.h));
+        }
+    }
+
     async fn blob(&self, blob: BlobRef) -> Result<Bytes, Error> {
-        let record = match self.bundles.get(blob.h) {
-            Some(record) => record,
-            None => {
-                let record = self.fetcher.fetch_one(blob.h).await?;
-                if record.len() <= MAX_CACHED_BYTES {
-                    self.bundles.insert(blob.h, record.clone());
-                }
-                record
-            }
+        let record = if is_bundled(&blob) {
+            self.bundles.get(&self.fetcher, blob.h).await?
+        } else {
+            self.fetcher.fetch_one(blob.h).await?
         };
         let (start, end) = (blob.offset as usize, blob.offset as usize + blob.len as usize);
         if end > record.len() {
@@ -276,6 +265,11 @@ impl TreeReader {
         }
         Ok(record.slice(start..end))
     }
+}
+
+/// Whether other things are read from the same record.
+fn is_bundled(blob: &BlobRef) -> bool {
+    blob.len as usize <= INLINE_MAX
 }
 
 /// The items that differ between two snapshots of one resource, ascending by key. Costs the difference, not the snapshots.

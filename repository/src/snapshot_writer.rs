@@ -114,7 +114,7 @@ impl SnapshotWriter {
         base: Option<TreeRoots>,
     ) -> Self {
         let sealer = Arc::new(Sealer::new(&keys));
-        let fetcher = Fetcher { store: store.clone(), sealer: sealer.clone() };
+        let fetcher = Fetcher::new(store.clone(), sealer.clone());
         let inner = Inner {
             uploader: Arc::new(Uploader::start(store, sealer, pool, options)),
             items: Arc::new(NodeStore::new(TreeKind::Items, fetcher.clone())),

@@ -230,7 +230,7 @@ fn tree_entry(kind: TreeKind, n: u32) -> Edit {
 /// The root of so many entries that come in batches of so many, in an order that has nothing to do with their keys.
 async fn tree_root(kind: TreeKind, n: u32, batch: usize) -> Option<ContentHash> {
     let (store, sealer) = (Arc::new(MemoryStore::new()), Arc::new(Sealer::new(&keys())));
-    let nodes = Arc::new(NodeStore::new(kind, Fetcher { store: store.clone(), sealer: sealer.clone() }));
+    let nodes = Arc::new(NodeStore::new(kind, Fetcher::new(store.clone(), sealer.clone())));
     let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
     let uploader = Uploader::start(store, sealer, pool, WriterOptions::default());
     let mut shuffled: Vec<u32> = (0..n).collect();
@@ -294,15 +294,16 @@ fn records_of_the_vectors_open_and_wrong_ones_do_not() {
     let again = sealed_vector();
     for (n, case) in vector["records"].as_array().unwrap().iter().enumerate() {
         let (record, h) = read(case);
-        assert_eq!(sealer.open(&record, h).unwrap(), bytes_of(&case["plaintext"]), "{}", case["name"]);
+        let codec = record.header.codec;
+        assert_eq!(sealer.open(record, h).unwrap(), bytes_of(&case["plaintext"]), "{}", case["name"]);
         // Another version of the compressor may make other bytes of the same.
-        if record.header.codec == Codec::None {
+        if codec == Codec::None {
             assert_eq!(&again["records"][n], case);
         }
     }
     for case in vector["refused"].as_array().unwrap() {
         let (record, h) = read(case);
-        assert!(sealer.open(&record, h).is_err(), "{}", case["name"]);
+        assert!(sealer.open(record, h).is_err(), "{}", case["name"]);
     }
     assert!(vector["refused"].as_array().unwrap().len() >= 9);
 }
@@ -384,5 +385,5 @@ fn a_later_key_of_a_resource_is_not_taken_for_the_first() {
     let mut record =
         sealer.seal(RecordKind::ManifestLeaf, h, b"leaf", Vec::new(), SealOptions::default()).unwrap();
     record.header.key_epoch = 1;
-    assert!(matches!(sealer.open(&record, h), Err(SealError::NoKey { epoch: 1, .. })));
+    assert!(matches!(sealer.open(record, h), Err(SealError::NoKey { epoch: 1, .. })));
 }

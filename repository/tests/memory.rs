@@ -35,6 +35,14 @@ const HUGE_MESSAGE_BYTES: u64 = 150_000_000;
 /// What storing or reading it may add: the writer's budget below, a chunk, and what the pool and the compressor work with.
 const HUGE_MESSAGE_GROWTH_MAX: u64 = 64 * MIB;
 
+/// Read side by side.
+const FILES: u64 = 16;
+const FILE_BYTES: usize = 16 << 20;
+const READ_AHEAD_BYTES: usize = 8 << 20;
+/// What reading them may add, of 256 MiB: what is read ahead, per file the chunk that comes next and the one that is used, of at
+/// most 4 MiB each and 1 MiB on average, and as much again for what the allocator keeps.
+const SIDE_BY_SIDE_GROWTH_MAX: u64 = 128 * MIB;
+
 /// Keeps records in a file, so that what is measured is the writer and not the store.
 struct FileStore {
     file: File,
@@ -92,6 +100,17 @@ fn status(name: &str) -> u64 {
 fn key(n: u64, is_random: bool) -> ItemKey {
     let n = if is_random { n.wrapping_mul(0x9E37_79B9_7F4A_7C15) } else { n };
     ItemKey(format!("AAMkAGI2TG93AAA-{n:016x}").into_bytes())
+}
+
+fn fields(size: u64) -> ItemFields {
+    ItemFields {
+        kind: EntryKind::MailMessage,
+        flags: EntryFlags::default(),
+        change: [0; 16],
+        size,
+        parent: FolderKey([1; 16]),
+        sort: 1,
+    }
 }
 
 async fn a_million_items(is_random: bool) {
@@ -175,15 +194,10 @@ async fn a_huge_message_streams_in_and_out_of_little_memory() {
     }
     let draft = mime.finish().await.unwrap().expect("a recipe makes its message");
     assert!(draft.is_recipe() && draft.len() >= HUGE_MESSAGE_BYTES);
-    let fields = ItemFields {
-        kind: EntryKind::MailMessage,
-        flags: EntryFlags::default(),
-        change: [0; 16],
-        size: draft.len(),
-        parent: FolderKey([1; 16]),
-        sort: 1,
-    };
-    writer.put_item(key(1, false), fields, Bytes::new(), ContentSource::New(vec![draft])).await.unwrap();
+    writer
+        .put_item(key(1, false), fields(draft.len()), Bytes::new(), ContentSource::New(vec![draft]))
+        .await
+        .unwrap();
     let roots = writer.merge().await.unwrap();
     let written = status("VmHWM") - before;
 
@@ -199,6 +213,44 @@ async fn a_huge_message_streams_in_and_out_of_little_memory() {
     let growth = (written, status("VmHWM") - before);
     println!("{} bytes: writing grew by {} MiB, reading by {} MiB", part.len, growth.0 / MIB, growth.1 / MIB);
     assert!(growth.0 <= HUGE_MESSAGE_GROWTH_MAX && growth.1 <= HUGE_MESSAGE_GROWTH_MAX, "{growth:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_files_read_side_by_side_take_what_is_read_ahead_and_a_few_chunks_each() {
+    let store = Arc::new(FileStore { file: tempfile::tempfile().unwrap(), places: Mutex::default() });
+    let keys = Arc::new(job_keys(1));
+    let options = WriterOptions { in_flight_bytes: 8 << 20, zstd_level: 1 };
+    let writer = SnapshotWriter::create(store.clone(), keys.clone(), pool(), options, None);
+    for n in 0..FILES {
+        let mut content = writer.file();
+        for piece in 0..FILE_BYTES >> 20 {
+            content.push(noise(n << 16 | piece as u64, 1 << 20).into()).await.unwrap();
+        }
+        let contents = ContentSource::New(vec![content.finish().await.unwrap()]);
+        writer.put_item(key(n, false), fields(n), Bytes::new(), contents).await.unwrap();
+    }
+    let roots = writer.merge().await.unwrap();
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS");
+
+    let reader = TreeReader::new(store, &keys, roots).with_read_ahead(READ_AHEAD_BYTES);
+    let mut reading = tokio::task::JoinSet::new();
+    for n in 0..FILES {
+        let reader = reader.clone();
+        reading.spawn(async move {
+            let entry = reader.item(&key(n, false)).await.unwrap().unwrap();
+            let part = reader.content(&entry).await.unwrap().remove(0);
+            let (mut pieces, mut len) = (reader.read(&part), 0);
+            while let Some(piece) = pieces.try_next().await.unwrap() {
+                len += piece.len();
+            }
+            len
+        });
+    }
+    assert_eq!(reading.join_all().await, vec![FILE_BYTES; usize::try_from(FILES).unwrap()]);
+    let growth = status("VmHWM") - before;
+    println!("{FILES} files of {} MiB: reading grew by {} MiB", FILE_BYTES >> 20, growth / MIB);
+    assert!(growth <= SIDE_BY_SIDE_GROWTH_MAX, "{} MiB", growth / MIB);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -450,7 +450,7 @@ async fn a_damaged_copy_is_replaced_by_an_intact_one() {
     assert!(matches!(missing, Error::Store(StoreError::Missing { id }) if id == data.header.id));
 
     let mut damaged = data.clone();
-    damaged.ciphertext = Bytes::from(vec![0; damaged.ciphertext.len()]);
+    damaged.ciphertext = vec![0; damaged.ciphertext.len()].into();
     bench.store.add_copy(damaged);
     let corrupt = reader.read(part).try_collect::<Vec<_>>().await.unwrap_err();
     assert!(matches!(corrupt, Error::Store(StoreError::Corrupt { id }) if id == data.header.id));

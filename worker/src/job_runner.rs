@@ -171,6 +171,7 @@ impl JobRunner {
                     conflict: spec.conflict,
                     restore_key: spec.restore_key.clone(),
                     writes: self.options.fetches_per_job as usize,
+                    read_ahead_bytes: self.read_ahead_bytes(),
                 };
                 let (store, keys) = (Arc::new(self.reader(running)), lease.keys.clone());
                 let restore = job.run(graph, store, keys, self.shared.clone(), running.progress.clone());
@@ -182,12 +183,17 @@ impl JobRunner {
                     paths: spec.paths.clone(),
                     format: spec.format,
                     out: spec.out.clone(),
+                    read_ahead_bytes: self.read_ahead_bytes(),
                 };
                 let store = Arc::new(self.reader(running));
                 or_shutdown(shutdown, job.run(store, lease.keys.clone(), running.progress.clone())).await?
             }
             Spec::Verify(spec) => {
-                let job = VerifyJob { pin: spec.pin.clone(), sample_percent: spec.sample_percent };
+                let job = VerifyJob {
+                    pin: spec.pin.clone(),
+                    sample_percent: spec.sample_percent,
+                    read_ahead_bytes: self.read_ahead_bytes(),
+                };
                 let store = Arc::new(self.reader(running));
                 or_shutdown(shutdown, job.run(store, lease.keys.clone(), running.progress.clone())).await?
             }
@@ -197,8 +203,17 @@ impl JobRunner {
         Ok(account)
     }
 
+    /// What a job may hold of the half of the budget that is not for fetches from Microsoft.
+    fn job_bytes(&self) -> u64 {
+        self.options.memory_budget.bytes() / 2 / u64::from(self.options.slots.max(1))
+    }
+
+    fn read_ahead_bytes(&self) -> usize {
+        usize::try_from(self.job_bytes()).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn backup_options(&self) -> BackupOptions {
-        let rest = self.options.memory_budget.bytes() / 2 / u64::from(self.options.slots.max(1));
+        let rest = self.job_bytes();
         BackupOptions {
             fetches: self.options.fetches_per_job as usize,
             checkpoint_every: self.options.checkpoint_every,

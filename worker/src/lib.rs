@@ -9,7 +9,8 @@
 //!
 //! - Whoever loses the fence commits nothing: it is checked at the coordinator and at every owner of the pin.
 //! - Delta tokens advance only with what is stored or on the failed list.
-//! - Buffers are bounded by [`memory::MemoryBudget`], whatever the size of a message or a mailbox.
+//! - Buffers are bounded by `memory-budget`, whatever the size of a message or a mailbox: half of it is for fetches
+//!   ([`memory::MemoryBudget`]), the other half for what jobs have on its way to storage or read ahead from it, in equal shares.
 
 pub mod backup;
 mod config;

@@ -28,6 +28,8 @@ pub struct VerifyJob {
     pub pin: Pin,
     /// Percent of items whose content is read.
     pub sample_percent: u32,
+    /// Bytes of content read ahead.
+    pub read_ahead_bytes: usize,
 }
 
 /// What is wrong with an item, as a code.
@@ -42,6 +44,7 @@ impl VerifyJob {
         progress: Arc<Progress>,
     ) -> Result<Restored, JobError> {
         let reader = SnapshotReader::open(store, keys, &self.pin).await?;
+        let reader = reader.with_read_ahead(self.read_ahead_bytes);
         progress.expect_items(self.pin.items);
         let mut done = Restored::default();
         let mut results = reader

@@ -124,7 +124,7 @@ impl Bench {
         };
         let (store, sealer) = (Arc::new(MemoryStore::new()), Arc::new(Sealer::new(&keys)));
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
-        let fetcher = Fetcher { store: store.clone(), sealer: sealer.clone() };
+        let fetcher = Fetcher::new(store.clone(), sealer.clone());
         let options = WriterOptions { zstd_level: 1, ..WriterOptions::default() };
         let uploader = Arc::new(Uploader::start(store.clone(), sealer, pool, options));
         Self { store, uploader, fetcher }

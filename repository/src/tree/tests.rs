@@ -41,7 +41,7 @@ impl Tree {
             resource_key: ResourceKey::generate(&Fixed),
         };
         let (store, sealer) = (Arc::new(MemoryStore::new()), Arc::new(Sealer::new(&keys)));
-        let fetcher = Fetcher { store: store.clone(), sealer: sealer.clone() };
+        let fetcher = Fetcher::new(store.clone(), sealer.clone());
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
         let uploader = Uploader::start(store.clone(), sealer, pool, WriterOptions::default());
         let nodes = Arc::new(NodeStore::new(TreeKind::Children, fetcher));
@@ -199,6 +199,6 @@ fn nodes_are_near_their_target_and_never_above_their_limit() {
 
 impl Tree {
     fn new_fetcher(tree: &Self) -> Fetcher {
-        Fetcher { store: tree.store.clone(), sealer: tree.uploader.sealer().clone() }
+        Fetcher::new(tree.store.clone(), tree.uploader.sealer().clone())
     }
 }

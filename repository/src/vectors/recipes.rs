@@ -112,7 +112,7 @@ impl Bench {
     fn new() -> Self {
         let (store, sealer) = (Arc::new(MemoryStore::new()), Arc::new(Sealer::new(&keys())));
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
-        let fetcher = Fetcher { store: store.clone(), sealer: sealer.clone() };
+        let fetcher = Fetcher::new(store.clone(), sealer.clone());
         let uploader = Arc::new(Uploader::start(store.clone(), sealer, pool, WriterOptions::default()));
         Self { uploader, fetcher, store }
     }

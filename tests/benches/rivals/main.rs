@@ -6,17 +6,20 @@
 //! the node and opening its session is outside, as both run in production; what opening a repository costs the rivals is
 //! measured too. Files come from the page cache for all, and the order changes from round to round.
 //!
-//! `cargo bench --bench rivals -- 256` takes 256 MiB instead of 1 GiB.
+//! `cargo bench --bench rivals -- 256` takes 256 MiB instead of 1 GiB; `plan.rs` tells what else can be set.
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 #[path = "../allocator.rs"]
 mod allocator;
 mod compare;
+mod cpu;
 mod data_set;
 mod memory;
 mod ours;
+mod plan;
 mod report;
+mod restore;
 mod theirs;
 
 use std::{
@@ -28,20 +31,19 @@ use self::{
     data_set::DataSet,
     memory::{peak_memory, reset_peak},
     ours::Ours,
+    plan::Plan,
     report::Results,
     theirs::Rival,
 };
 
 const MIB: u64 = 1 << 20;
-const DEFAULT_MIB: u64 = 1_024;
-const ROUNDS: usize = 3;
 const CHECK_EVERY: usize = 25;
-const NAMES: [&str; 5] = ["holdfast", "restic", "rustic", "borg", "borg-zstd3"];
 
 /// What a run took.
 #[derive(Debug, Clone, Copy)]
 pub struct Took {
     pub seconds: f64,
+    pub cpu_seconds: f64,
     pub peak_bytes: u64,
 }
 
@@ -56,6 +58,16 @@ pub enum Phase {
 
 impl Phase {
     pub const ALL: [Self; 4] = [Self::First, Self::Unchanged, Self::Changed, Self::Restore];
+
+    /// What it is called in a plan.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Unchanged => "unchanged",
+            Self::Changed => "changed",
+            Self::Restore => "restore",
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -82,9 +94,9 @@ pub fn folder_bytes(folder: &Path) -> u64 {
 }
 
 impl Contestant {
-    async fn start(which: usize, folder: &Path) -> Self {
-        if which > 0 {
-            return Self::Rival(Rival::start(NAMES[which], folder));
+    async fn start(name: &'static str, folder: &Path) -> Self {
+        if name != plan::NAMES[0] {
+            return Self::Rival(Rival::start(name, folder));
         }
         let folder = folder.join("holdfast");
         std::fs::create_dir_all(&folder).expect("make a folder");
@@ -118,9 +130,9 @@ impl Contestant {
 
 /// Memory is that of both roles: this process, which is the worker, and the storage node.
 async fn run_ours(ours: &mut Ours, phase: Phase, source: &Path, target: &Path) -> Took {
-    let own = i32::try_from(std::process::id()).expect("pids fit i32");
-    let roles = [own, ours.node_pid()];
+    let roles = [own_pid(), ours.node_pid()];
     roles.iter().for_each(|pid| reset_peak(*pid));
+    let cpu_before = roles.map(cpu::own_seconds);
     let started = Instant::now();
     match phase {
         Phase::Restore => ours.restore(target).await.map(|_| ()).expect("restore"),
@@ -129,26 +141,44 @@ async fn run_ours(ours: &mut Ours, phase: Phase, source: &Path, target: &Path) -
         }
     }
     let seconds = started.elapsed().as_secs_f64();
+    let [worker_cpu, node_cpu] = std::array::from_fn(|role| cpu::own_seconds(roles[role]) - cpu_before[role]);
     let [worker, node] = roles.map(|pid| peak_memory(pid).unwrap_or_default());
-    println!("rivals/holdfast/{}: peak worker {} MiB, node {} MiB", phase.name(), worker / MIB, node / MIB);
-    Took { seconds, peak_bytes: worker + node }
+    println!(
+        "rivals/holdfast/{}: worker {} MiB at most and {worker_cpu:.2} s of CPU, node {} MiB and {node_cpu:.2} s",
+        phase.name(),
+        worker / MIB,
+        node / MIB
+    );
+    Took { seconds, cpu_seconds: worker_cpu + node_cpu, peak_bytes: worker + node }
 }
 
-async fn round(number: usize, folder: &Path, data: &DataSet, results: &mut [Results]) {
+pub fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).expect("pids fit i32")
+}
+
+async fn round(number: usize, folder: &Path, data: &DataSet, (plan, results): (&Plan, &mut [Results])) {
+    let names = &plan.names;
     let mut contestants = Vec::new();
-    for which in 0..NAMES.len() {
-        contestants.push(Contestant::start(which, folder).await);
+    for name in names {
+        contestants.push(Contestant::start(name, folder).await);
     }
-    let order: Vec<usize> = (0..NAMES.len()).map(|at| (at + number) % NAMES.len()).collect();
-    for phase in Phase::ALL {
+    let order: Vec<usize> = (0..names.len()).map(|at| (at + number) % names.len()).collect();
+    for phase in plan.phases.iter().copied() {
         if phase == Phase::Changed {
             data.change(number);
         }
         for which in &order {
             let (contestant, result) = (&mut contestants[*which], &mut results[*which]);
-            let target = folder.join(format!("restored-{}", NAMES[*which]));
+            let n_before = result.took[phase as usize].len();
+            let target = folder.join(format!("restored-{n_before}-{}", names[*which]));
             let took = contestant.run(phase, &data.folder, &target).await;
-            println!("rivals/round={number}/{}: {} {:.3} s", NAMES[*which], phase.name(), took.seconds);
+            println!(
+                "rivals/round={number}/{}: {} {:.3} s, {:.2} s of CPU",
+                names[*which],
+                phase.name(),
+                took.seconds,
+                took.cpu_seconds
+            );
             result.took[phase as usize].push(took);
             match phase {
                 Phase::First => result.stored.push(contestant.stored_bytes()),
@@ -163,11 +193,13 @@ async fn round(number: usize, folder: &Path, data: &DataSet, results: &mut [Resu
     }
 }
 
-/// Compares some of the files, and removes what was restored.
+/// Compares some of the files.
+///
+/// What was restored stays until the end: for minutes ext4 looks again and again at every inode that was just deleted before
+/// it makes a file, so that whoever restores next would pay for the files of the one before.
 fn check(data: &DataSet, target: &Path) {
     let n_compared = compare::some_files(&data.folder, &restored_root(&data.folder, target), CHECK_EVERY);
     assert!(n_compared > 0, "nothing was compared");
-    std::fs::remove_dir_all(target).expect("remove what was restored");
 }
 
 /// Some restore below the whole path of the source, some do not.
@@ -180,18 +212,17 @@ fn restored_root(source: &Path, target: &Path) -> PathBuf {
 #[tokio::main]
 async fn main() {
     holdfast_runtime::install_crypto();
-    let mib = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(DEFAULT_MIB);
+    let plan = Plan::read(std::env::args().skip(1));
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on the disk of target/");
     // As some of them store it.
     let root = folder.path().canonicalize().expect("the folder was just made");
-    let data = DataSet::generate(&root.join("source"), mib * MIB);
-    println!("rivals: {} files, {} MiB, {ROUNDS} rounds, medians", data.files.len(), data.bytes / MIB);
-    let mut results: Vec<Results> = NAMES.iter().map(|_| Results::default()).collect();
-    for number in 0..ROUNDS {
+    let data = DataSet::generate(&root.join("source"), plan.mib * MIB);
+    println!("rivals: {} files, {} MiB, {} rounds, medians", data.files.len(), data.bytes / MIB, plan.rounds);
+    let mut results: Vec<Results> = plan.names.iter().map(|name| Results::new(name)).collect();
+    for number in 0..plan.rounds {
         let folder = root.join(format!("round-{number}"));
         std::fs::create_dir(&folder).expect("make a folder");
-        round(number, &folder, &data, &mut results).await;
-        std::fs::remove_dir_all(&folder).expect("remove the round's repositories");
+        round(number, &folder, &data, (&plan, &mut results)).await;
     }
-    report::print(&data, &results);
+    report::print(&data, &plan, &results);
 }

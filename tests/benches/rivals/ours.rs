@@ -8,12 +8,11 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, Permissions},
-    io::{Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs::File,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -25,11 +24,13 @@ use holdfast_model::{
 };
 use holdfast_record::Pin;
 use holdfast_repository::{
-    ChunkStore, ContentSource, EntryFlags, EntryKind, FinishedSnapshot, FolderKey, ItemEntry, ItemFields,
-    ItemKey, JobKeys, ResourceKey, SnapshotHeader, SnapshotReader, SnapshotWriter, TenantKeys, TreeRoots,
+    ChunkStore, ContentSource, EntryFlags, EntryKind, FinishedSnapshot, FolderKey, ItemFields, ItemKey,
+    JobKeys, ResourceKey, SnapshotHeader, SnapshotReader, SnapshotWriter, TenantKeys, TreeRoots,
     WriterOptions,
 };
 use holdfast_runtime::SystemRandom;
+
+use super::restore;
 
 const TENANT: TenantId = TenantId([1; 16]);
 const RESOURCE: ResourceId = ResourceId([2; 16]);
@@ -37,9 +38,9 @@ const RESOURCE: ResourceId = ResourceId([2; 16]);
 const FENCE: Fence = Fence { generation: Generation(1), attempt: 1 };
 /// Files read at once: a worker's fetches per job.
 const FILES_AT_ONCE: usize = 4;
-/// Files written at once in a restore.
-const RESTORED_AT_ONCE: usize = 8;
 const PIECE_BYTES: usize = 256 << 10;
+/// On its way to storage: about what a job of a worker has with the default `memory-budget` and slots.
+const IN_FLIGHT_BYTES: usize = 24 << 20;
 
 /// One node and the keys of one resource.
 pub struct Ours {
@@ -57,12 +58,12 @@ pub struct Done {
     pub n_unchanged: u64,
 }
 
-/// What is kept of a file beside its bytes.
+/// What is kept of a file or folder beside its bytes.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct FileMeta {
-    name: String,
-    mode: u32,
-    modified: (i64, i64),
+pub struct FileMeta {
+    pub name: String,
+    pub mode: u32,
+    pub modified: (i64, i64),
 }
 
 /// A file or a folder as the walk found it.
@@ -91,7 +92,7 @@ impl Ours {
     pub async fn back_up(&mut self, source: &Path) -> anyhow::Result<Done> {
         let store: Arc<dyn ChunkStore> = Arc::new(self.node.session.clone());
         let (roots, mut known) = self.index(&store).await?;
-        let options = WriterOptions::default();
+        let options = WriterOptions { in_flight_bytes: IN_FLIGHT_BYTES, ..WriterOptions::default() };
         let (keys, pool) = (self.keys.clone(), self.pool.clone());
         let writer = SnapshotWriter::create(store, keys, pool, options, roots);
         let source = source.to_owned();
@@ -208,44 +209,8 @@ impl Ours {
     pub async fn restore(&self, target: &Path) -> anyhow::Result<u64> {
         let pin = self.newest.as_ref().context("nothing was backed up")?;
         let store: Arc<dyn ChunkStore> = Arc::new(self.node.session.clone());
-        let reader = SnapshotReader::open(store, self.keys.clone(), pin).await?;
-        std::fs::create_dir_all(target)?;
-        // By key, so a folder comes before what is in it.
-        let restored = reader.items().err_into().map(|item: anyhow::Result<_>| {
-            let reader = &reader;
-            async move {
-                let (key, entry) = item?;
-                restore_one(reader, target.join(std::str::from_utf8(&key.0)?), &entry).await
-            }
-        });
-        restored.buffered(RESTORED_AT_ONCE).try_fold(0, |n, one| async move { Ok(n + one) }).await
+        restore::everything(SnapshotReader::open(store, self.keys.clone(), pin).await?, target).await
     }
-}
-
-async fn restore_one(reader: &SnapshotReader, path: PathBuf, entry: &ItemEntry) -> anyhow::Result<u64> {
-    if entry.kind == EntryKind::Folder {
-        std::fs::create_dir_all(&path)?;
-        return Ok(0);
-    }
-    let meta: FileMeta = serde_json::from_slice(&reader.meta(entry).await?)?;
-    let mut file = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
-        anyhow::Ok(File::create_new(&path)?)
-    })
-    .await??;
-    for part in reader.content(entry).await? {
-        let mut pieces = reader.read(&part);
-        while let Some(piece) = pieces.try_next().await? {
-            file = tokio::task::spawn_blocking(move || file.write_all(&piece).map(|()| file)).await??;
-        }
-    }
-    tokio::task::spawn_blocking(move || {
-        let (seconds, nanoseconds) = meta.modified;
-        file.set_permissions(Permissions::from_mode(meta.mode))?;
-        file.set_modified(UNIX_EPOCH + Duration::new(u64::try_from(seconds)?, u32::try_from(nanoseconds)?))?;
-        anyhow::Ok(1)
-    })
-    .await?
 }
 
 fn walk(source: &Path) -> anyhow::Result<Vec<Found>> {

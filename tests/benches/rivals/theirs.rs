@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Took, folder_bytes, memory::Watch};
+use super::{Took, cpu, folder_bytes, memory::Watch, own_pid};
 
 const PASSWORD: &str = "only-for-the-bench";
 
@@ -116,7 +116,7 @@ impl Rival {
 
 fn run(mut command: Command) -> Took {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let started = Instant::now();
+    let (started, cpu_before) = (Instant::now(), cpu::children_seconds(own_pid()));
     let mut child = command
         .spawn()
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}: run deploy/install-rivals.sh"));
@@ -128,5 +128,6 @@ fn run(mut command: Command) -> Took {
     let status = child.wait().expect("wait for the rival");
     let seconds = started.elapsed().as_secs_f64();
     assert!(status.success(), "{command:?}: {errors}");
-    Took { seconds, peak_bytes: watch.stop() }
+    let cpu_seconds = cpu::children_seconds(own_pid()) - cpu_before;
+    Took { seconds, cpu_seconds, peak_bytes: watch.stop() }
 }

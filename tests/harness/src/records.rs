@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use holdfast_model::{ChunkId, Random, TenantId};
 use holdfast_record::{Chunker, Codec, Placement, RecordKind, SealedHeader, SealedRecord, hash_refs};
 
@@ -55,7 +54,7 @@ impl Records {
             ct: *blake3::hash(&ciphertext).as_bytes(),
             refs: Vec::new(),
             placement: Placement::default(),
-            ciphertext: Bytes::from(ciphertext),
+            ciphertext: ciphertext.into(),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct RestoreJob {
     pub restore_key: String,
     /// Messages written at once.
     pub writes: usize,
+    /// Bytes of content read ahead.
+    pub read_ahead_bytes: usize,
 }
 
 /// What a workload works with.
@@ -80,6 +82,7 @@ impl RestoreJob {
         progress: Arc<Progress>,
     ) -> Result<Restored, JobError> {
         let reader = SnapshotReader::open(store, keys, &self.pin).await?;
+        let reader = reader.with_read_ahead(self.read_ahead_bytes);
         let context = RestoreContext {
             graph,
             user: self.user,

@@ -39,6 +39,8 @@ use zeroize::Zeroizing;
 
 const TENANT: TenantId = TenantId([1; 16]);
 const RESOURCE: ResourceId = ResourceId([2; 16]);
+/// What jobs that read hold ahead.
+pub const READ_AHEAD_BYTES: usize = 8 << 20;
 const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
 
 /// Keeps the newest checkpoint, and may stop the job at the n-th one.
@@ -305,6 +307,7 @@ impl World {
             conflict,
             restore_key: restore_key.into(),
             writes: 4,
+            read_ahead_bytes: READ_AHEAD_BYTES,
         };
         let progress = Arc::new(Progress::default());
         job.run(self.graph(), self.store.clone(), self.keys.clone(), self.shared.clone(), progress).await

@@ -10,7 +10,7 @@ use holdfast_worker::{JobError, backup::Progress, export::ExportJob, verify::Ver
 use mail_parser::MessageParser;
 use serde_json::json;
 
-use crate::harness::{World, failures};
+use crate::harness::{READ_AHEAD_BYTES, World, failures};
 
 /// What must be the same before and after, by internet message id and folder.
 fn comparable(truth: BTreeMap<String, TruthMessage>) -> Vec<TruthMessage> {
@@ -154,6 +154,7 @@ async fn an_export_is_read_by_an_independent_parser() {
         paths: Vec::new(),
         format: ExportFormat::Eml,
         out: out.path().join("eml"),
+        read_ahead_bytes: READ_AHEAD_BYTES,
     };
     let progress = Arc::new(Progress::default());
     let done = export.run(world.store.clone(), world.keys.clone(), progress.clone()).await.unwrap();
@@ -180,7 +181,11 @@ async fn an_export_is_read_by_an_independent_parser() {
 async fn verify_proves_a_snapshot_and_finds_a_damaged_chunk() {
     let mut world = World::new(25).await;
     world.back_up().await;
-    let job = VerifyJob { pin: world.base.clone().unwrap(), sample_percent: 100 };
+    let job = VerifyJob {
+        pin: world.base.clone().unwrap(),
+        sample_percent: 100,
+        read_ahead_bytes: READ_AHEAD_BYTES,
+    };
     let run = || job.run(world.store.clone(), world.keys.clone(), Arc::new(Progress::default()));
     let proved = run().await.unwrap();
     assert!(proved.failed.is_empty() && proved.account.stored > 0 && proved.account.adds_up());
@@ -207,6 +212,7 @@ async fn verify_proves_a_snapshot_and_finds_a_damaged_chunk() {
             paths: Vec::new(),
             format,
             out: out.path().join(format!("{format:?}")),
+            read_ahead_bytes: READ_AHEAD_BYTES,
         };
         let progress = Arc::new(Progress::default());
         let done = export.run(world.store.clone(), world.keys.clone(), progress).await.unwrap();
