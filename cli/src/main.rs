@@ -11,6 +11,7 @@ mod local;
 mod output;
 mod redact;
 mod startup;
+mod storage_health;
 
 use clap::Parser as _;
 use holdfast_runtime::Exit;

@@ -19,6 +19,7 @@ mod leadership;
 mod metrics;
 mod readiness;
 pub mod service;
+mod storage_health;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 

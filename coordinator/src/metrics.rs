@@ -3,7 +3,7 @@
 use holdfast_model::Layout;
 use metrics::{counter, gauge};
 
-use crate::{core::NodeStatuses, layout_change::up};
+use crate::{core::NodeStatuses, layout_change::up, storage_health::storage_health};
 
 /// A job was claimed.
 pub(crate) fn claimed(class: &'static str) {
@@ -55,12 +55,17 @@ pub(crate) fn token_rejected() {
 /// What the nodes that answer know of copies, and how far a move is.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn storage(layout: &Layout, answers: &NodeStatuses, configuration_differs: bool) {
-    let sum = |of: fn(&holdfast_storage_client::NodeStatus) -> u64| up(answers).map(of).sum::<u64>() as f64;
-    gauge!("holdfast_coordinator_nodes_full").set(sum(|one| u64::from(one.ingest_stopped)));
-    gauge!("holdfast_coordinator_records_below_policy").set(sum(|one| one.repair.records_below_policy));
-    gauge!("holdfast_coordinator_records_at_one_copy").set(sum(|one| one.repair.records_at_one_copy));
-    gauge!("holdfast_coordinator_records_damaged").set(sum(|one| one.repair.damaged_waiting));
-    gauge!("holdfast_coordinator_partitions_incomplete").set(sum(|one| one.partitions_incomplete));
+    let health = storage_health(layout, answers);
+    let damaged: u64 = up(answers).map(|one| one.repair.damaged_waiting).sum();
+    gauge!("holdfast_coordinator_nodes_replaced").set(health.nodes_replaced as f64);
+    gauge!("holdfast_coordinator_disks_lost").set(health.disks_lost as f64);
+    gauge!("holdfast_coordinator_nodes_full").set(health.nodes_full as f64);
+    gauge!("holdfast_coordinator_nodes_nearly_full").set(health.nodes_nearly_full as f64);
+    gauge!("holdfast_coordinator_nodes_not_uploading").set(health.nodes_not_uploading as f64);
+    gauge!("holdfast_coordinator_records_below_policy").set(health.records_below_policy as f64);
+    gauge!("holdfast_coordinator_records_at_one_copy").set(health.records_at_one_copy as f64);
+    gauge!("holdfast_coordinator_records_damaged").set(damaged as f64);
+    gauge!("holdfast_coordinator_partitions_incomplete").set(health.partitions_incomplete as f64);
     gauge!("holdfast_coordinator_partitions_moving").set(layout.previous.len() as f64);
     gauge!("holdfast_coordinator_layout_differs_from_configuration").set(f64::from(configuration_differs));
 }

@@ -1,7 +1,10 @@
 //! The closed set of error codes at every gRPC edge: each service maps its errors to one of these, and nothing else builds
 //! a [`tonic::Status`]. Texts say what to do and hold no secrets and no content.
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
+
+/// Marks [`ErrorCode::not_yet`].
+const NOT_YET_METADATA: &str = "holdfast-not-yet";
 
 /// What a caller can do about an error. Nine codes, no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,19 @@ impl ErrorCode {
     /// Makes the status. The code round-trips through [`ErrorCode::of`].
     pub fn status(self, message: impl Into<String>) -> Status {
         Status::new(self.grpc(), message)
+    }
+
+    /// Makes the status of a server that is well and waits for something that comes by itself, such as the newest layout:
+    /// [`ErrorCode::Unavailable`], but who calls must not take the server for one that is away.
+    pub fn not_yet(message: impl Into<String>) -> Status {
+        let mut status = Self::Unavailable.status(message);
+        status.metadata_mut().insert(NOT_YET_METADATA, MetadataValue::from_static("1"));
+        status
+    }
+
+    /// Whether [`ErrorCode::not_yet`] made it.
+    pub fn is_not_yet(status: &Status) -> bool {
+        status.metadata().contains_key(NOT_YET_METADATA)
     }
 
     /// Reads the code of a status, also of those the transport makes.
@@ -80,6 +96,15 @@ mod tests {
             [BadRequest, NotFound, Conflict, Fenced, Forbidden, SessionLost, Exhausted, Unavailable, Internal]
         {
             assert_eq!(ErrorCode::of(&code.status("x")), code);
+            assert!(!ErrorCode::is_not_yet(&code.status("x")));
         }
+    }
+
+    #[test]
+    fn a_server_that_waits_is_unavailable_but_not_away() {
+        let status =
+            Status::from_header_map(&ErrorCode::not_yet("x").into_http::<()>().into_parts().0.headers);
+        let status = status.expect("a status in headers");
+        assert_eq!((ErrorCode::of(&status), ErrorCode::is_not_yet(&status)), (ErrorCode::Unavailable, true));
     }
 }

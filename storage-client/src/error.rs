@@ -15,11 +15,13 @@ pub(crate) struct CallError {
     pub(crate) code: ErrorCode,
     /// Why, for people. Never holds secrets or content.
     pub(crate) message: String,
+    /// The node is well and waits for something that comes by itself.
+    is_not_yet: bool,
 }
 
 impl CallError {
     pub(crate) fn new(node: NodeId, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { node, code, message: message.into() }
+        Self { node, code, message: message.into(), is_not_yet: false }
     }
 
     pub(crate) fn of(node: NodeId, status: &Status) -> Self {
@@ -27,7 +29,8 @@ impl CallError {
             "" => format!("{:?}", status.code()),
             text => text.to_owned(),
         };
-        Self::new(node, ErrorCode::of(status), message)
+        let is_not_yet = ErrorCode::is_not_yet(status);
+        Self { is_not_yet, ..Self::new(node, ErrorCode::of(status), message) }
     }
 
     pub(crate) fn timeout(node: NodeId) -> Self {
@@ -42,7 +45,7 @@ impl CallError {
 
     /// Whether the node itself seems to be away.
     pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self.code, ErrorCode::Unavailable | ErrorCode::Internal)
+        !self.is_not_yet && matches!(self.code, ErrorCode::Unavailable | ErrorCode::Internal)
     }
 
     /// How much this error says about the whole operation: of several, the highest is reported.

@@ -23,12 +23,12 @@ type Batch = (LayoutNode, Vec<usize>);
 pub(crate) async fn have(writer: &Writer, ids: &[ChunkId]) -> Result<Vec<bool>, StoreError> {
     let mut durable = vec![false; ids.len()];
     let mut open: Vec<usize> = (0..ids.len()).collect();
-    // An owner that does not answer is marked down, so the next round asks another first.
-    for _ in 0..usize::from(writer.layout.replication.copies).max(1) {
+    // An owner that does not answer is marked down, and one that refuses is passed over: the next round asks another first.
+    for round in 0..usize::from(writer.layout.replication.copies).max(1) {
         if open.is_empty() {
             break;
         }
-        let calls = batches(writer, ids, &open).into_iter().map(|(node, indexes)| async move {
+        let calls = batches(writer, ids, &open, round).into_iter().map(|(node, indexes)| async move {
             let answer = ask(writer, &node, ids, &indexes).await;
             (indexes, answer)
         });
@@ -48,13 +48,13 @@ pub(crate) async fn have(writer: &Writer, ids: &[ChunkId]) -> Result<Vec<bool>, 
     Ok(durable)
 }
 
-/// The open ids by their first live owner, in requests of limited size.
-fn batches(writer: &Writer, ids: &[ChunkId], open: &[usize]) -> Vec<Batch> {
+/// The open ids by an owner, the first live one in the first round and the next in each further, in requests of limited size.
+fn batches(writer: &Writer, ids: &[ChunkId], open: &[usize], round: usize) -> Vec<Batch> {
     let mut by_node: BTreeMap<NodeId, Batch> = BTreeMap::new();
     for index in open {
         let partition = PartitionId::of_chunk(ids[*index]);
-        let (owners, _) = writer.context.owners_for_write(&writer.layout, partition);
-        if let Some(node) = owners.first() {
+        let (owners, n_live) = writer.context.owners_for_write(&writer.layout, partition);
+        if let Some(node) = owners.get(round % n_live.max(1)) {
             by_node.entry(node.id).or_insert_with(|| ((*node).clone(), Vec::new())).1.push(*index);
         }
     }

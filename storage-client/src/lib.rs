@@ -29,4 +29,4 @@ pub use options::StorageClientOptions;
 pub use pins::{CommitOutcome, PinsView, RaiseOutcome};
 pub use reader::ReadStore;
 pub use session::{SessionParams, StorageSession};
-pub use status::{NodeStatus, RepairStatus};
+pub use status::{NodeStatus, RepairStatus, UploadStatus};

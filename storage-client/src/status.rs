@@ -30,6 +30,12 @@ pub struct NodeStatus {
     pub epoch: Epoch,
     /// Whether it takes no more data.
     pub ingest_stopped: bool,
+    /// Whether it takes no more copies from other nodes, as it does earlier.
+    pub repair_stopped: bool,
+    /// Disks by its configuration.
+    pub disks: u64,
+    /// Of those, the ones it goes on without.
+    pub disks_lost: u64,
     /// Records set aside as damaged.
     pub quarantined_records: u64,
     /// The data folder that holds its state; none from a node that does not say.
@@ -40,6 +46,25 @@ pub struct NodeStatus {
     pub partitions_incomplete: u64,
     /// How far it knows of missing copies, and what it does about them.
     pub repair: RepairStatus,
+    /// Segments on their way to its bucket; none without one.
+    pub uploads: Option<UploadStatus>,
+}
+
+/// Sealed segments that are only on a node's local disk yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UploadStatus {
+    /// How many.
+    pub waiting_segments: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// Of those, the ones that are not uploaded until somebody looks after them.
+    pub held_segments: u64,
+    /// For how long the oldest has been waiting.
+    pub oldest_age: Duration,
+    /// For how long uploads have been failing; none while they succeed.
+    pub failing_for: Option<Duration>,
+    /// What kind of error the last one was; empty for none.
+    pub last_error_class: String,
 }
 
 /// What a node knows of missing and damaged copies.
@@ -81,11 +106,28 @@ impl From<storage::StatusResponse> for NodeStatus {
             generation: Generation(answer.generation),
             epoch: Epoch(answer.epoch),
             ingest_stopped: answer.ingest_stopped,
+            repair_stopped: answer.repair_stopped,
+            disks: answer.disks,
+            disks_lost: answer.disks_lost,
             quarantined_records: answer.quarantined_records,
             folder: <[u8; 16]>::try_from(&answer.folder[..]).ok().map(DataFolderId),
             layout_complete: LayoutVersion(answer.layout_complete),
             partitions_incomplete: answer.partitions_incomplete,
             repair: answer.repair.map(RepairStatus::from).unwrap_or_default(),
+            uploads: answer.uploads.map(UploadStatus::from),
+        }
+    }
+}
+
+impl From<storage::UploadStatus> for UploadStatus {
+    fn from(answer: storage::UploadStatus) -> Self {
+        Self {
+            waiting_segments: answer.waiting_segments,
+            waiting_bytes: answer.waiting_bytes,
+            held_segments: answer.held_segments,
+            oldest_age: Duration::from_millis(answer.oldest_age_ms),
+            failing_for: (answer.failing_ms != 0).then(|| Duration::from_millis(answer.failing_ms)),
+            last_error_class: answer.last_error_class,
         }
     }
 }
@@ -117,6 +159,7 @@ mod tests {
         let status = NodeStatus::from(storage::StatusResponse::default());
         assert_eq!((status.folder, status.layout_complete), (None, LayoutVersion(0)));
         assert_eq!(status.repair, RepairStatus::default());
+        assert_eq!(status.uploads, None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The one loop that appends: it gathers puts and touches into groups, syncs each group once, and only then answers.
 //!
-//! Order within a group: bytes → sync → durable mark → index → answers. Invariant: when any of these fails, the whole group
-//! is answered as failed, and nothing of it is retried.
+//! Order within a group: touches → sync; bytes → sync → durable mark; index → answers. Synced touches are kept in memory in front
+//! of the index (`index/touched.rs`). Invariant: when any of these fails, the whole group is answered as failed, and nothing of
+//! it is retried.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{
     Error,
     executor::{Executor, Inbox},
-    index::{ChunkIndex, IndexBatch, IndexEntry},
+    index::{ChunkIndex as _, IndexBatch, IndexEntry, TouchedIndex},
     metrics,
     segment::{Location, SegmentFile, SegmentReader, SegmentWriter, WriterSetup, is_full},
     space::Space,
@@ -75,7 +76,7 @@ pub struct Committer {
     pub(crate) data: SegmentWriter,
     pub(crate) tree: SegmentWriter,
     pub(crate) touches: TouchLog,
-    pub(crate) index: Arc<dyn ChunkIndex>,
+    pub(crate) index: Arc<TouchedIndex>,
     pub(crate) reader: Arc<SegmentReader>,
     pub(crate) space: Arc<Space>,
     pub(crate) setup: WriterSetup,
@@ -229,6 +230,7 @@ impl Committer {
     }
 
     fn commit(&mut self, mut group: Group) {
+        let has_changes = !group.new.is_empty() || !group.touches.is_empty();
         let result = match group.failed.take() {
             Some(error) => Err(error),
             None => self.make_durable(&mut group),
@@ -238,7 +240,7 @@ impl Committer {
                 metrics::records_stored(group.new.len() as u64, group.bytes);
                 self.space.add(group.bytes);
                 self.since_checkpoint.bytes += group.bytes;
-                self.since_checkpoint.changed |= !group.new.is_empty() || !group.touched.is_empty();
+                self.since_checkpoint.changed |= has_changes;
                 // A receiver that is gone is a caller that hung up: what it sent is stored all the same.
                 for (reply, outcomes) in group.puts {
                     let _ = reply.send(Ok(outcomes));
@@ -252,15 +254,16 @@ impl Committer {
     }
 
     fn make_durable(&mut self, group: &mut Group) -> Result<(), Error> {
-        let mut batch = IndexBatch::default();
+        let mut touches = Vec::with_capacity(group.touches.len());
         for (epoch, mut keys) in mem::take(&mut group.touches) {
             keys.sort_unstable();
             keys.dedup();
-            batch.progress.push(self.touches.append(epoch, &keys)?);
-            batch.touches.extend(keys.into_iter().map(|key| (key, epoch)));
+            let logged = self.touches.append(epoch, &keys)?;
+            touches.push((epoch, keys, logged));
         }
         self.data.sync()?;
         self.tree.sync()?;
+        let mut batch = IndexBatch::default();
         let mut ends: BTreeMap<String, u64> = BTreeMap::new();
         for (key, (class, entry)) in &group.new {
             batch.inserts.push((*key, *entry));
@@ -273,10 +276,13 @@ impl Committer {
             *end = (*end).max(offset + u64::from(len));
         }
         batch.progress.extend(ends);
-        if batch.inserts.is_empty() && batch.touches.is_empty() {
-            return Ok(());
+        if !batch.inserts.is_empty() {
+            self.index.apply(&batch)?;
         }
-        self.index.apply(&batch)
+        for (epoch, keys, logged) in touches {
+            self.index.touch(epoch, &keys, logged)?;
+        }
+        Ok(())
     }
 
     fn fail(&mut self, group: Group, error: &Error) {
@@ -285,7 +291,10 @@ impl Committer {
         self.index_failed |= matches!(error, Error::Database(_));
         if full {
             self.space.note_full();
-        } else if !matches!(error, Error::IndexFailed) {
+        } else if error.is_disk_failure() {
+            self.space.note_failed();
+        }
+        if !full && !matches!(error, Error::IndexFailed) {
             tracing::error!(%error, cause = ?std::error::Error::source(error), "group commit failed: nothing of it is acknowledged");
         }
         self.data.abandon(error);

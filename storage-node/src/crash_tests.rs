@@ -14,6 +14,17 @@ fn the_name_of_the_state_is_durable_before_anything_is_kept_in_it() {
     assert!(rig.faults.state_name_synced.load(Ordering::Relaxed));
 }
 
+#[test]
+fn a_first_start_that_failed_in_the_middle_is_made_up_for_by_the_next() {
+    let rig = Rig::new();
+    rig.faults.fail_state_sync.store(true, Ordering::Relaxed);
+    assert!(rig.try_open().is_err());
+    rig.faults.fail_state_sync.store(false, Ordering::Relaxed);
+    rig.try_open().unwrap();
+    let names = fs::read_dir(&rig.options.data).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| name != "state.redb.new"));
+}
+
 #[tokio::test]
 async fn an_index_older_than_the_known_damage_promises_nothing_of_it() {
     let rig = Rig::new();

@@ -5,8 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use holdfast_model::{Epoch, Fence, LayoutVersion, PartitionId, Role, Verb};
+use holdfast_model::{Epoch, Fence, LayoutVersion, NodeId, PartitionId, Role, Verb};
 use holdfast_proto::{convert::WireError, signed::SignedError};
+
+use crate::segment::is_full;
 
 /// A request was refused, or the node cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,19 @@ pub enum Error {
     /// Its pins have not been taken over from the owners before.
     #[error("the pins of partition {} are still being taken over from their owners before: try again", .0.0)]
     NotReady(PartitionId),
+    /// The node that asks for the pins of a partition does not keep them.
+    #[error("{asker} keeps no pins of partition {}: nothing of it is handed over to it", .partition.0)]
+    NotHanded {
+        /// Who asks.
+        asker: NodeId,
+        /// For what.
+        partition: PartitionId,
+    },
+    /// The certificate does not say which node it is.
+    #[error(
+        "the certificate of the caller does not name a storage node: its name must be `node-` and the node's id"
+    )]
+    NotANode,
     /// The record or pin belongs to someone else than the token.
     #[error("the {0} is not the one of the session token")]
     NotYours(&'static str),
@@ -190,6 +205,19 @@ pub enum Error {
          is read back"
     )]
     StateFailed,
+    /// One of several disks does not work any more, or is gone.
+    #[error(
+        "the disk {path} failed or is gone: the node ends, and goes on without that disk if it does not open then", path = .0.display()
+    )]
+    DiskFailed(PathBuf),
+    /// Two folders of a configuration are one disk.
+    #[error("{second} is the same disk as {first}, or a copy of it: name each disk once", first = .first.display(), second = .second.display())]
+    DiskTwice {
+        /// The one named first.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// The object store did not do what it was asked to.
     #[error(transparent)]
     Objects(crate::object::ObjectError),
@@ -211,8 +239,24 @@ impl Error {
                 | Self::StaleLayout { .. }
                 | Self::NotReady(_)
                 | Self::NotProtected { .. }
+                | Self::DiskFailed(_)
                 | Self::Stopping
         )
+    }
+
+    /// Whether a node that ended so is well again after another start: what it acknowledged is on its disks or on other nodes.
+    pub fn is_mended_by_restart(&self) -> bool {
+        matches!(self, Self::StateFailed | Self::DiskFailed(_))
+    }
+
+    /// Whether it says that a disk does not work or is not there.
+    pub(crate) fn is_disk_failure(&self) -> bool {
+        match self {
+            Self::IndexFailed | Self::DataFolder { .. } => true,
+            Self::Database(error) => !matches!(&**error, redb::Error::Io(source) if is_scarcity(source)),
+            Self::Io { source, .. } => !is_scarcity(source),
+            _ => false,
+        }
     }
 
     /// Names the file that an operation failed on.
@@ -245,6 +289,13 @@ impl Error {
     pub(crate) fn bad(what: &'static str) -> impl FnOnce(holdfast_record::Error) -> Self {
         move |source| Self::BadBytes { what, source }
     }
+}
+
+/// Whether something is short that may be there again: room, memory, open files. That says nothing of a disk.
+fn is_scarcity(source: &io::Error) -> bool {
+    is_full(source)
+        || source.kind() == io::ErrorKind::OutOfMemory
+        || matches!(source.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE))
 }
 
 fn verb_word(verb: Verb) -> &'static str {

@@ -13,7 +13,7 @@ use redb::{ReadableDatabase as _, TableHandle as _};
 use crate::{
     Error,
     disk::Disk,
-    segment::{SegmentId, is_damage},
+    segment::{SegmentFile, SegmentId, is_damage},
 };
 
 /// What every table of the node's databases ends with.
@@ -25,6 +25,7 @@ pub struct Reserved {
     unwritten: BTreeSet<SegmentId>,
     unchecked: BTreeSet<SegmentId>,
     kept: BTreeSet<SegmentId>,
+    unreadable: Features,
 }
 
 impl Reserved {
@@ -42,35 +43,65 @@ impl Reserved {
     pub fn may_condemn(&self, segment: &SegmentId) -> bool {
         !self.kept.contains(segment)
     }
+
+    /// What a segment counts to have whose superblock cannot be read: all that any of the folder was written with.
+    pub fn of_unreadable(&self) -> Features {
+        self.unreadable
+    }
+
+    fn note(&mut self, path: &Path, segment: SegmentId, (features, folder): (Features, Features)) {
+        if let Err(reason) = features.check_write("segment") {
+            tracing::warn!(segment = %path.display(), %reason, "this segment is left as it is, damage around its records too");
+            self.unwritten.insert(segment);
+        }
+        let features = features.with(folder);
+        if let Err(reason) = features.check_check("segment") {
+            tracing::warn!(segment = %path.display(), %reason, "the scrub passes over this segment");
+            self.unchecked.insert(segment);
+        }
+        if let Err(reason) = features.check_gc("segment") {
+            tracing::warn!(segment = %path.display(), %reason, "nothing in this segment is ever condemned");
+            self.kept.insert(segment);
+        }
+    }
 }
 
-/// Looks at the superblock of every segment. `folder` are the features of the whole data folder.
-pub(crate) fn check_segments(disk: &dyn Disk, dir: &Path, folder: Features) -> Result<Reserved, Error> {
-    let mut reserved = Reserved::default();
+/// Looks at the superblock of every segment. `folder` are the features of the whole data folder, `used` those that any of its
+/// segments was ever written with.
+pub(crate) fn check_segments(
+    disk: &dyn Disk,
+    dir: &Path,
+    (folder, used): (Features, Features),
+) -> Result<Reserved, Error> {
+    let mut reserved = Reserved { unreadable: used, ..Reserved::default() };
     for path in disk.list(dir).map_err(Error::io("list", dir))? {
         if path.extension().is_none_or(|extension| extension != "seg") {
             continue;
         }
-        let Some(superblock) = superblock(disk, &path)? else { continue };
-        if let Err(reason) = superblock.features.check_write("segment") {
+        let (segment, features, class) = match superblock(disk, &path)? {
+            Some(block) => (block.segment, block.features, block.class),
+            None => match name_of(&path) {
+                Some(name) => (name.id, used, name.class),
+                // Of a pin segment that is damaged only the pins are read, and they are put elsewhere.
+                None => continue,
+            },
+        };
+        if let Err(reason) = features.check_read("segment") {
+            return Err(Error::Format { path, reason });
+        }
+        if let Err(reason) = features.check_write("segment")
+            && (class == SegmentClass::Pin || has_mark(disk, &path, segment)?)
+        {
             // A sealed segment is not appended to anyway; an open one would also be cut off where it is torn.
-            if superblock.class == SegmentClass::Pin || has_mark(disk, &path, &superblock)? {
-                return Err(Error::Format { path, reason });
-            }
-            tracing::warn!(segment = %path.display(), %reason, "this segment is left as it is, damage around its records too");
-            reserved.unwritten.insert(superblock.segment);
+            return Err(Error::Format { path, reason });
         }
-        let features = superblock.features.with(folder);
-        if let Err(reason) = features.check_check("segment") {
-            tracing::warn!(segment = %path.display(), %reason, "the scrub passes over this segment");
-            reserved.unchecked.insert(superblock.segment);
-        }
-        if let Err(reason) = features.check_gc("segment") {
-            tracing::warn!(segment = %path.display(), %reason, "nothing in this segment is ever condemned");
-            reserved.kept.insert(superblock.segment);
-        }
+        reserved.note(&path, segment, (features, folder));
     }
     Ok(reserved)
+}
+
+fn name_of(path: &Path) -> Option<SegmentFile> {
+    SegmentFile::parse(path.parent()?, path.file_name()?.to_str()?)
 }
 
 /// The superblock; none where it is damaged or not written yet, which recovery deals with.
@@ -95,8 +126,8 @@ fn superblock(disk: &dyn Disk, path: &Path) -> Result<Option<Superblock>, Error>
     }
 }
 
-fn has_mark(disk: &dyn Disk, path: &Path, superblock: &Superblock) -> Result<bool, Error> {
-    let mark = path.with_file_name(format!("{}.mark", hex::encode(superblock.segment)));
+fn has_mark(disk: &dyn Disk, path: &Path, segment: SegmentId) -> Result<bool, Error> {
+    let mark = path.with_file_name(format!("{}.mark", hex::encode(segment)));
     disk.exists(&mark).map_err(Error::io("look for", mark))
 }
 

@@ -1,8 +1,9 @@
 //! Keeps the data: segments on disk, their index, replication between sites, sessions, pins and job checkpoints.
 //!
 //! `node` is the core and knows neither gRPC nor TLS; `service` is the edge over it, `peer_client` the way to other nodes.
-//! Under the core, `store` keeps records (`committer`, `segment`, `index`, `touch`) and `state` everything that must never
-//! be lost and is small. What the core knows of the world is passed in: `disk`, `executor`, peers, clock, randomness.
+//! Under the core, `disks` spreads records over a `store` per disk (`committer`, `segment`, `index`, `touch`), and `state`
+//! keeps everything that must never be lost and is small. What the core knows of the world is passed in: `disk`, `executor`,
+//! peers, clock, randomness.
 //!
 //! The invariant to know: nothing is acknowledged before it is synced here, and nothing that was acknowledged is ever cut
 //! off, overwritten or dropped by this crate.
@@ -13,6 +14,7 @@ mod committer;
 mod crash_tests;
 mod database;
 pub mod disk;
+mod disks;
 mod error;
 mod executor;
 mod format;
@@ -43,7 +45,7 @@ mod touch;
 pub use error::Error;
 pub use executor::{DiskTime, Executor};
 pub use node::{Caller, FenceRule, Node, NodeSetup, NodeStatus, Replica};
-pub use options::{GroupCommitOptions, LockOption, RepairOptions, S3Options, StorageNodeOptions};
+pub use options::{DiskOptions, GroupCommitOptions, LockOption, RepairOptions, S3Options, StorageNodeOptions};
 pub use peer_client::PeerClient;
 pub use peers::{PeerCall, PeerError, Peers, Presence, ReplicaOutcome, ReplicaPut};
 pub use pin::{PinOutcome, PinsRead};

@@ -52,6 +52,13 @@ pub fn space(used_bytes: u64, ingest_stopped: bool, repair_stopped: bool) {
     gauge!("holdfast_storage_node_repair_stopped").set(flag(repair_stopped));
 }
 
+/// How many disks the node has by its configuration, and how many of them are lost.
+#[allow(clippy::cast_precision_loss)]
+pub fn disks((n_disks, n_lost): (usize, usize)) {
+    gauge!("holdfast_storage_node_disks").set(n_disks as f64);
+    gauge!("holdfast_storage_node_disks_lost").set(n_lost as f64);
+}
+
 /// Pins that the pin segments lacked and got again from the state.
 pub fn pins_rewritten(n: u64) {
     counter!("holdfast_storage_node_pins_rewritten_total").increment(n);

@@ -12,25 +12,29 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 use holdfast_model::{
-    ChunkId, Clock, DataFolderId, Fence, Layout, LayoutNode, LayoutVersion, Millis, NodeId, PartitionId,
-    Random, RecordKey, SessionClaims, SessionId, SiteName, Verb,
+    ChunkId, Clock, DataFolderId, Fence, Layout, LayoutNode, Millis, NodeId, PartitionId, Random, RecordKey,
+    SessionClaims, SessionId, SiteName, Verb,
 };
 use holdfast_proto::{convert::Ticket, storage::SessionToken};
 use holdfast_record::SealedRecord;
 
 use crate::{
-    Error, Executor, Peers, PutOutcome, StorageNodeOptions, Store, StoreOptions,
+    Error, Executor, Peers, StorageNodeOptions, StoreOptions,
     admission::Admissions,
     disk::Disk,
+    disks::{Disks, Folders, Opening},
     metrics,
-    ownership::DataFolder,
     peers::{PeerCall, PeerError, Presence, ReplicaOutcome, ReplicaPut},
     pin_log::PinLog,
-    repair::{Repair, RepairQueue, RepairStatus},
-    segment::{SegmentIdentity, WriterSetup},
+    repair::{Repair, RepairQueue},
+    segment::{OPEN_FILES_MAX, SegmentIdentity, WriterSetup},
     space::StopPercents,
     state::{Authority, PinSpace, State, StateFailure},
 };
+
+mod status;
+
+pub use status::NodeStatus;
 
 /// Ids in one question.
 pub(crate) const IDS_MAX: usize = 4_096;
@@ -103,33 +107,6 @@ pub struct Replica<T> {
     pub answer: T,
 }
 
-/// What an operator sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// Bytes of records.
-    pub bytes_used: u64,
-    /// Bytes of room.
-    pub bytes_free: u64,
-    /// Records.
-    pub records: u64,
-    /// Pins.
-    pub pins: u64,
-    /// Open sessions.
-    pub sessions: u64,
-    /// Whether records are refused for lack of room.
-    pub ingest_stopped: bool,
-    /// Damaged ranges that are not served.
-    pub quarantined_records: u64,
-    /// What repair knows and does.
-    pub repair: RepairStatus,
-    /// The data folder that holds the node's state.
-    pub folder: DataFolderId,
-    /// The highest layout version of whose partitions this node has everything.
-    pub layout_complete: LayoutVersion,
-    /// Partitions of the installed layout that it does not have complete yet.
-    pub partitions_incomplete: u64,
-}
-
 /// A storage node without its network.
 pub struct Node {
     pub(crate) id: NodeId,
@@ -141,7 +118,7 @@ pub struct Node {
     started: (Millis, Duration),
     pub(crate) state: Arc<State>,
     pub(crate) pin_log: Arc<Mutex<PinLog>>,
-    pub(crate) store: Arc<Store>,
+    pub(crate) store: Arc<Disks>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) repair: Repair,
     pub(crate) folder: DataFolderId,
@@ -152,8 +129,9 @@ impl Node {
     /// Opens the data folder. Blocks on the disk.
     pub fn open(options: &StorageNodeOptions, setup: NodeSetup) -> Result<Self, Error> {
         options.check()?;
-        let folder = DataFolder::open(options, &*setup.disk, &*setup.random)?;
-        let state = Arc::new(State::open(&*setup.disk, &folder.state)?);
+        let folders = Folders::look_at(options, &*setup.disk)?;
+        let folder = folders.data.open(options, &*setup.disk, &*setup.random)?;
+        let state = Arc::new(State::open(&*setup.disk, &folder.state())?);
         let mut cluster = [0; 16];
         cluster.copy_from_slice(&blake3::hash(options.cluster.as_bytes()).as_bytes()[..16]);
         let identity = SegmentIdentity {
@@ -170,9 +148,9 @@ impl Node {
             random: setup.random.clone(),
         };
         let pin_log = Arc::new(Mutex::new(PinLog::open(pin_setup, folder.quarantine.clone(), &state)?));
-        let repair_queue = RepairQueue::open(&*setup.disk, &folder.repair, setup.clock.clone())?;
+        let repair_queue = RepairQueue::open(&*setup.disk, &folder.repair(), setup.clock.clone())?;
         let repair_queue = Arc::new(repair_queue);
-        let store_options = StoreOptions {
+        let shared = StoreOptions {
             disk: setup.disk,
             executor: setup.executor.clone(),
             clock: setup.clock.clone(),
@@ -183,10 +161,12 @@ impl Node {
             group_time: Duration::from_millis(options.group_commit.millis),
             seal_after: options.s3.as_ref().map(|s3| Duration::from_secs(s3.upload_seconds)),
             capacity_bytes: options.capacity.bytes(),
+            open_files: OPEN_FILES_MAX,
             stops: StopPercents { ingest: options.ingest_stop_percent, repair: options.repair_stop_percent },
             repair_queue: repair_queue.clone(),
         };
-        let store = Arc::new(Store::open(&folder, state.clone(), store_options)?);
+        let store = Opening { options, state: &state, shared }.open(&folder, folders.others)?;
+        let store = Arc::new(store);
         Ok(Self {
             id: NodeId(options.node_id),
             site: SiteName(options.site.clone()),
@@ -230,8 +210,8 @@ impl Node {
         &self.site
     }
 
-    /// The store under the node.
-    pub fn store(&self) -> &Arc<Store> {
+    /// The disks under the node.
+    pub fn store(&self) -> &Arc<Disks> {
         &self.store
     }
 
@@ -388,17 +368,7 @@ impl Node {
     }
 
     async fn put_prepared(&self, caller: &Caller, records: Vec<SealedRecord>) -> ReplicaPut {
-        let n = records.len();
-        match self.store.put(records, self.protecting_epoch(caller)).await {
-            Ok(outcomes) => {
-                let outcomes = outcomes.into_iter().map(|outcome| match outcome {
-                    PutOutcome::Stored => ReplicaOutcome::Stored,
-                    PutOutcome::Exists => ReplicaOutcome::Exists,
-                });
-                ReplicaPut { outcomes: outcomes.collect(), reason: String::new() }
-            }
-            Err(reason) => ReplicaPut::failed(n, reason),
-        }
+        self.store.put(records, self.protecting_epoch(caller)).await
     }
 
     /// Decodes and verifies every record, and checks whose it is and where it belongs.
@@ -528,39 +498,25 @@ impl Node {
         Ok(())
     }
 
-    /// What an operator sees. Blocks on the disk.
-    pub fn status(&self) -> Result<NodeStatus, Error> {
-        let space = self.store.space();
-        let (layout_complete, partitions_incomplete) = self.completeness();
-        Ok(NodeStatus {
-            bytes_used: space.used_bytes(),
-            bytes_free: space.free_bytes(),
-            records: self.store.n_records()?,
-            pins: self.state.n_pins()?,
-            sessions: self.state.n_sessions() as u64,
-            ingest_stopped: space.stopped().is_some(),
-            quarantined_records: self.store.n_damaged(),
-            repair: self.repair_status()?,
-            folder: self.folder,
-            layout_complete,
-            partitions_incomplete,
-        })
-    }
-
-    /// Whether the node must end so that its next start opens the state again; while the disk has no room, that would fail too.
-    pub fn must_end(&self) -> bool {
-        match self.state.failure() {
+    /// Why the node must end so that its next start opens everything again, if so; while the state has no room, that would fail
+    /// too.
+    pub fn must_end(&self) -> Option<Error> {
+        let state_failed = match self.state.failure() {
             None => false,
             Some(StateFailure::Broken) => true,
-            Some(StateFailure::NoRoom) => self.store.space().has_checkpoint_room(),
+            Some(StateFailure::NoRoom) => self.store.has_checkpoint_room(),
+        };
+        if state_failed {
+            return Some(Error::StateFailed);
         }
+        self.store.failed().map(|path| Error::DiskFailed(path.to_owned()))
     }
 
-    /// Looks at the free space and at what waits for repair, and ends lapsed sessions.
+    /// Looks at the disks and at what waits for repair, and ends lapsed sessions.
     pub async fn housekeeping(self: &Arc<Self>) -> Result<(), Error> {
         let node = self.clone();
         let look = move || {
-            node.store.space().refresh();
+            node.store.look_after();
             node.repair_status()?;
             node.end_lapsed_sessions()
         };

@@ -1,6 +1,6 @@
 //! The storage node's configuration file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use holdfast_proto::signed::Verifier;
 use holdfast_runtime::{ByteSize, TelemetryOptions, TlsOptions};
@@ -12,6 +12,9 @@ use crate::Error;
 const SEGMENT_TARGET_MIN: ByteSize = ByteSize::kib(64);
 /// The largest group commit.
 const GROUP_COMMIT_MAX: ByteSize = ByteSize::mib(64);
+
+/// Disks of one node. Each takes up to 256 MiB for its index and 64 MiB for what waits to be written, and a thread.
+const DISKS_MAX: usize = 32;
 
 /// An upload holds its segment in memory.
 const UPLOAD_MAX: ByteSize = ByteSize::mib(256);
@@ -31,10 +34,15 @@ pub struct StorageNodeOptions {
     /// Where `/healthz`, `/readyz` and `/metrics` are: `host:port`. Default: nowhere.
     #[serde(default)]
     pub admin_listen: Option<String>,
-    /// The folder of everything the node keeps: one disk.
+    /// The folder of everything the node keeps: one disk. With more `disks`, the first of them, which also holds the node's
+    /// state and pins.
     pub data: PathBuf,
-    /// How much the node may keep; ingest stops at `ingest-stop-percent` of it.
+    /// How much `data` may keep; ingest stops at `ingest-stop-percent` of it.
     pub capacity: ByteSize,
+    /// More disks. Records are spread over all of them by capacity; each has an index of its own. One that is lost does not
+    /// stop the node: what it kept is brought back from other nodes. Not with `s3`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskOptions>,
     /// The node's certificate, key and certificate authority.
     pub tls: TlsOptions,
     /// The coordinator's public key: 32 bytes, raw or in hexadecimal. It checks session tokens and commit tickets.
@@ -63,6 +71,16 @@ pub struct StorageNodeOptions {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: TelemetryOptions,
+}
+
+/// One more disk of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DiskOptions {
+    /// A folder on it, which only this node uses. A disk that takes the place of a lost one gets another path.
+    pub path: PathBuf,
+    /// How much it may keep; nothing more is put on it at `ingest-stop-percent` of that.
+    pub capacity: ByteSize,
 }
 
 /// A group is synced at so many bytes or after so much time, whichever comes first.
@@ -252,6 +270,7 @@ impl StorageNodeOptions {
         if self.capacity.bytes() == 0 {
             return refuse("capacity", "must be more than 0: how much the node may keep".to_owned());
         }
+        self.check_disks()?;
         if !(1..=99).contains(&self.ingest_stop_percent) {
             return refuse("ingest-stop-percent", "must be between 1 and 99".to_owned());
         }
@@ -271,6 +290,41 @@ impl StorageNodeOptions {
         }
         self.s3.as_ref().map_or(Ok(()), S3Options::check)?;
         self.repair.check()
+    }
+
+    fn check_disks(&self) -> Result<(), Error> {
+        let refuse = |option, problem: String| Err(Error::Option { option, problem });
+        if self.disks.is_empty() {
+            return Ok(());
+        }
+        if self.s3.is_some() {
+            let problem = "cannot be used with `s3`: a node with a bucket has one disk, `data`".to_owned();
+            return refuse("disks", problem);
+        }
+        if self.disks.len() > DISKS_MAX {
+            return refuse(
+                "disks",
+                format!("must be at most {DISKS_MAX}: start another node for the others"),
+            );
+        }
+        let mut folders: Vec<&Path> = vec![&self.data];
+        for DiskOptions { path, capacity } in &self.disks {
+            if capacity.bytes() == 0 {
+                return refuse(
+                    "disks.capacity",
+                    "must be more than 0: how much the disk may keep".to_owned(),
+                );
+            }
+            let is_within = |other: &&&Path| path.starts_with(other) || other.starts_with(path);
+            if let Some(other) = folders.iter().find(is_within) {
+                let (path, other) = (path.display(), other.display());
+                let problem =
+                    format!("names {path} beside {other}: each disk is named once, none within another");
+                return refuse("disks.path", problem);
+            }
+            folders.push(path);
+        }
+        Ok(())
     }
 
     /// A segment is sealed at this size.

@@ -1,6 +1,8 @@
-//! Whose data folder this is: a marker file, written once, checked at each start.
+//! Whose folder this is: a marker file, written once, checked at each start. A node's data folder and each of its other disks
+//! have one, under different names, so that neither is taken for the other.
 //!
-//! Invariant: a node never writes into the folder of another node, another cluster or another format version.
+//! Invariant: a node never writes into the folder of another node, another cluster or another format version. All its folders
+//! are looked at before anything is made in one of them.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +17,46 @@ use crate::{
     format::{Reserved, check_segments},
 };
 
-const MARKER: &str = "holdfast-storage-node.json";
 /// The version of the folder's layout.
 const DATA_VERSION: u32 = FORMAT_VERSION as u32;
 
-/// The folders and the identity of a node's disk.
+/// What a folder is to its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Its data folder: the first disk, with the node's state.
+    Data,
+    /// One of its other disks.
+    Disk,
+}
+
+impl Part {
+    fn marker(self) -> &'static str {
+        match self {
+            Self::Data => "holdfast-storage-node.json",
+            Self::Disk => "holdfast-storage-disk.json",
+        }
+    }
+
+    fn option(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Disk => "disks",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Data => Self::Disk,
+            Self::Disk => Self::Data,
+        }
+    }
+}
+
+/// The folders and the identity of one of a node's disks.
 #[derive(Debug)]
 pub struct DataFolder {
+    /// All of it.
+    pub path: PathBuf,
     /// Segments and their marks.
     pub segments: PathBuf,
     /// Touch logs.
@@ -30,14 +65,25 @@ pub struct DataFolder {
     pub quarantine: PathBuf,
     /// The index.
     pub index: PathBuf,
-    /// What must never be lost and is small.
-    pub state: PathBuf,
-    /// What is to be repaired.
-    pub repair: PathBuf,
     /// The folder's own random id.
     pub disk_id: [u8; 16],
     /// What this build must leave alone in it.
     pub reserved: Reserved,
+}
+
+/// A folder that was looked at, and not changed.
+#[derive(Debug)]
+pub struct Inspected {
+    path: PathBuf,
+    part: Part,
+    /// None where it has to be made.
+    found: Option<Found>,
+}
+
+#[derive(Debug)]
+struct Found {
+    disk_id: [u8; 16],
+    reserved: Reserved,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,16 +96,30 @@ struct Marker {
     /// What a build must know to deal with the folder; all 0 in format 1.
     #[serde(default)]
     features: MarkerFeatures,
+    /// What any segment of the folder was ever written with: a build adds to it before it writes the first such segment.
+    #[serde(default, skip_serializing_if = "MarkerFeatures::is_empty")]
+    features_used: MarkerFeatures,
 }
 
 /// [`Features`] as they stand in the marker.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct MarkerFeatures {
     read: u64,
     write: u64,
     gc: u64,
     check: u64,
+}
+
+impl MarkerFeatures {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn known(self) -> Features {
+        let Self { read, write, gc, check } = self;
+        Features { read, write, gc, check }
+    }
 }
 
 /// What every version of the marker has: looked at before anything else of it.
@@ -69,13 +129,19 @@ struct MarkerVersion {
 }
 
 impl Marker {
-    fn owner(&self) -> String {
-        format!("node {} of cluster '{}'", self.node_id, self.cluster)
+    fn of(options: &StorageNodeOptions, disk_id: [u8; 16]) -> Self {
+        Self {
+            version: DATA_VERSION,
+            cluster: options.cluster.clone(),
+            node_id: options.node_id,
+            disk_id: hex::encode(disk_id),
+            features: MarkerFeatures::default(),
+            features_used: MarkerFeatures::default(),
+        }
     }
 
-    fn features(&self) -> Features {
-        let MarkerFeatures { read, write, gc, check } = self.features;
-        Features { read, write, gc, check }
+    fn owner(&self) -> String {
+        format!("node {} of cluster '{}'", self.node_id, self.cluster)
     }
 
     /// Reads a marker of this version whose features allow to read and to write.
@@ -88,7 +154,7 @@ impl Marker {
             return Err(refused(BytesError::UnknownVersion { found, supported: FORMAT_VERSION }));
         }
         let marker: Self = serde_json::from_slice(text).map_err(damaged)?;
-        let features = marker.features();
+        let features = marker.features.known();
         features
             .check_read("data folder")
             .and_then(|()| features.check_write("data folder"))
@@ -97,54 +163,103 @@ impl Marker {
     }
 }
 
-impl DataFolder {
+impl Inspected {
+    /// Looks at a folder of a node.
+    pub fn look_at(
+        path: &Path,
+        part: Part,
+        options: &StorageNodeOptions,
+        disk: &dyn Disk,
+    ) -> Result<Self, Error> {
+        check_place(path, disk)?;
+        let marker = path.join(part.marker());
+        let found = match disk.exists(&marker).map_err(Error::folder("look for", path, &marker))? {
+            true => Some(read_folder(path, &marker, options, disk)?),
+            false => {
+                check_unused(path, part, options, disk)?;
+                None
+            }
+        };
+        Ok(Self { path: path.to_owned(), part, found })
+    }
+
+    /// The id of the disk; none where the folder has to be made.
+    pub fn disk_id(&self) -> Option<[u8; 16]> {
+        self.found.as_ref().map(|found| found.disk_id)
+    }
+
     /// Opens the folder, or makes it.
-    pub fn open(options: &StorageNodeOptions, disk: &dyn Disk, random: &dyn Random) -> Result<Self, Error> {
-        let data = &options.data;
-        check_place(data, disk)?;
-        disk.create_dir(data).map_err(Error::folder("create", data, data))?;
-        let path = data.join(MARKER);
-        if !disk.exists(&path).map_err(Error::io("look for", &path))? {
-            write_marker(options, disk, random, &path)?;
-        }
-        let text = disk.read(&path).map_err(Error::io("read", &path))?;
-        let marker = Marker::read(&text, data)?;
-        let expected = Marker {
-            version: DATA_VERSION,
-            cluster: options.cluster.clone(),
-            node_id: options.node_id,
-            disk_id: String::new(),
-            features: MarkerFeatures::default(),
+    pub fn open(
+        self,
+        options: &StorageNodeOptions,
+        disk: &dyn Disk,
+        random: &dyn Random,
+    ) -> Result<DataFolder, Error> {
+        let Self { path, part, found } = self;
+        disk.create_dir(&path).map_err(Error::folder("create", &path, &path))?;
+        let Found { disk_id, reserved } = match found {
+            Some(found) => found,
+            None => Found {
+                disk_id: write_marker((&path, part), options, disk, random)?,
+                reserved: Reserved::default(),
+            },
         };
-        if marker.owner() != expected.owner() {
-            let (found, expected) = (marker.owner(), expected.owner());
-            return Err(Error::ForeignData { path: data.clone(), found, expected });
-        }
-        let mut disk_id = [0; 16];
-        hex::decode_to_slice(&marker.disk_id, &mut disk_id)
-            .map_err(|_| Error::DamagedState("ownership marker"))?;
-        let segments = data.join("segments");
-        // Before anything is made, moved or opened.
-        let reserved = match disk.exists(&segments).map_err(Error::io("look for", &segments))? {
-            true => check_segments(disk, &segments, marker.features())?,
-            false => Reserved::default(),
-        };
-        let folder = Self {
-            segments,
-            touches: data.join("touches"),
-            quarantine: data.join("quarantine"),
-            index: data.join("index.redb"),
-            state: data.join("state.redb"),
-            repair: data.join("repair.redb"),
+        let folder = DataFolder {
+            segments: path.join("segments"),
+            touches: path.join("touches"),
+            quarantine: path.join("quarantine"),
+            index: path.join("index.redb"),
             disk_id,
             reserved,
+            path,
         };
         for dir in [&folder.segments, &folder.touches, &folder.quarantine] {
             disk.create_dir(dir).map_err(Error::io("create", dir))?;
         }
-        disk.sync_dir(data).map_err(Error::io("sync", data))?;
+        disk.sync_dir(&folder.path).map_err(Error::io("sync", &folder.path))?;
         Ok(folder)
     }
+}
+
+impl DataFolder {
+    /// What must never be lost and is small: in the data folder only.
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state.redb")
+    }
+
+    /// What is to be repaired: in the data folder only.
+    pub fn repair(&self) -> PathBuf {
+        self.path.join("repair.redb")
+    }
+}
+
+/// Whether a disk of the node, opened before, still is where it was.
+pub fn is_there(path: &Path, disk: &dyn Disk) -> bool {
+    disk.exists(&path.join(Part::Disk.marker())).unwrap_or(false)
+}
+
+fn read_folder(
+    path: &Path,
+    marker: &Path,
+    options: &StorageNodeOptions,
+    disk: &dyn Disk,
+) -> Result<Found, Error> {
+    let text = disk.read(marker).map_err(Error::io("read", marker))?;
+    let marker = Marker::read(&text, path)?;
+    let expected = Marker::of(options, [0; 16]);
+    if marker.owner() != expected.owner() {
+        let (found, expected) = (marker.owner(), expected.owner());
+        return Err(Error::ForeignData { path: path.to_owned(), found, expected });
+    }
+    let mut disk_id = [0; 16];
+    hex::decode_to_slice(&marker.disk_id, &mut disk_id)
+        .map_err(|_| Error::DamagedState("ownership marker"))?;
+    let segments = path.join("segments");
+    let reserved = match disk.exists(&segments).map_err(Error::io("look for", &segments))? {
+        true => check_segments(disk, &segments, (marker.features.known(), marker.features_used.known()))?,
+        false => Reserved::default(),
+    };
+    Ok(Found { disk_id, reserved })
 }
 
 /// What is above the folder is never made: where a disk is not mounted, the node must not begin anew on another one.
@@ -158,36 +273,51 @@ fn check_place(data: &Path, disk: &dyn Disk) -> Result<(), Error> {
     Err(Error::DataFolder { path: data.to_owned(), problem })
 }
 
-/// Only into an empty folder: what is there belongs to someone.
+/// A folder without a marker is made a node's only where it is empty: what is there belongs to someone.
+fn check_unused(path: &Path, part: Part, options: &StorageNodeOptions, disk: &dyn Disk) -> Result<(), Error> {
+    if !disk.exists(path).map_err(Error::io("look for", path))? {
+        return Ok(());
+    }
+    let foreign =
+        |found: String, expected: String| Err(Error::ForeignData { path: path.to_owned(), found, expected });
+    let node = format!("node {}", options.node_id);
+    let other = path.join(part.other().marker());
+    if disk.exists(&other).map_err(Error::io("look for", &other))? {
+        let found = format!("a node that names it in `{}`", part.other().option());
+        return foreign(found, format!("{node}, which names it in `{}`", part.option()));
+    }
+    let others = disk.list(path).map_err(Error::folder("list", path, path))?;
+    // A file system's own folder, and what an interrupted first start left.
+    let temporary = temporary(&path.join(part.marker()));
+    let is_ours = |path: &Path| path == temporary || path.ends_with("lost+found");
+    if others.iter().any(|path| !is_ours(path)) {
+        return foreign("something else (it is not empty and has no marker)".to_owned(), node);
+    }
+    Ok(())
+}
+
+fn temporary(marker: &Path) -> PathBuf {
+    marker.with_extension("new")
+}
+
 fn write_marker(
+    (path, part): (&Path, Part),
     options: &StorageNodeOptions,
     disk: &dyn Disk,
     random: &dyn Random,
-    path: &Path,
-) -> Result<(), Error> {
-    let data = &options.data;
-    let temporary = path.with_extension("new");
-    let others = disk.list(data).map_err(Error::io("list", data))?;
-    // A file system's own folder, and what an interrupted first start left.
-    let is_ours = |path: &Path| path == temporary || path.ends_with("lost+found");
-    if others.iter().any(|path| !is_ours(path)) {
-        return Err(Error::ForeignData {
-            path: data.clone(),
-            found: "something else (it is not empty and has no marker)".to_owned(),
-            expected: format!("node {}", options.node_id),
-        });
+) -> Result<[u8; 16], Error> {
+    let name = path.join(part.marker());
+    if disk.exists(&name).map_err(Error::io("look for", &name))? {
+        let problem = "is named twice: name each disk once";
+        return Err(Error::DataFolder { path: path.to_owned(), problem });
     }
     let mut disk_id = [0; 16];
     random.fill(&mut disk_id);
-    let marker = Marker {
-        version: DATA_VERSION,
-        cluster: options.cluster.clone(),
-        node_id: options.node_id,
-        disk_id: hex::encode(disk_id),
-        features: MarkerFeatures::default(),
-    };
+    let marker = Marker::of(options, disk_id);
     let text = serde_json::to_vec_pretty(&marker).map_err(|_| Error::DamagedState("ownership marker"))?;
-    disk.write(&temporary, &text).map_err(Error::folder("write", data, &temporary))?;
-    disk.rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
-    disk.sync_dir(data).map_err(Error::io("sync", data))
+    let temporary = temporary(&name);
+    disk.write(&temporary, &text).map_err(Error::folder("write", path, &temporary))?;
+    disk.rename(&temporary, &name).map_err(Error::io("rename", &temporary))?;
+    disk.sync_dir(path).map_err(Error::io("sync", path))?;
+    Ok(disk_id)
 }

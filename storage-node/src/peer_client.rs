@@ -14,6 +14,7 @@ use bytes::Bytes;
 use holdfast_model::{ChunkId, Clock, LayoutNode, LayoutVersion, Random};
 use holdfast_proto::{
     signed::{attach_layout_version, attach_token},
+    status::ErrorCode,
     storage::{self, storage_node_client::StorageNodeClient, storage_repair_client::StorageRepairClient},
 };
 use holdfast_runtime::{
@@ -282,6 +283,8 @@ pub(crate) fn refused_or_unreachable(status: &Status) -> PeerError {
     use tonic::Code::{Cancelled, DeadlineExceeded, Unavailable, Unknown};
     let reason = status.message().to_owned();
     match status.code() {
+        // It is well: other calls go on.
+        Unavailable if ErrorCode::is_not_yet(status) => PeerError::Refused { reason },
         Unavailable | Unknown | Cancelled | DeadlineExceeded => PeerError::Unreachable { reason },
         _ => PeerError::Refused { reason },
     }

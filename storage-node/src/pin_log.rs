@@ -1,18 +1,19 @@
 //! The pin segments: every pin that was stored here, once more, so that the segments alone tell what is committed.
 //!
 //! `segments/pin-<uuid>.seg`: superblock, pins at multiples of 8, zeros that are room for more. Invariant: a pin is in the
-//! state before it is in here, and in here, synced, before it is acknowledged. So what is found here was never void, and a
-//! state that was lost gets its pins back.
+//! state before it is in here, and in here, synced, before it is acknowledged. So what is found here was never refused, and a
+//! state that was lost gets its pins back. Of two pins of one sequence the one of the higher fence counts: the other was void,
+//! and gave way to it at a handover.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use holdfast_model::Sequence;
+use holdfast_model::{Fence, Sequence};
 use holdfast_record::{Features, Pin, RECORD_ALIGN, SUPERBLOCK_BYTES, SegmentClass, Superblock};
 
 use crate::{
@@ -34,7 +35,8 @@ const ROOM_BYTES: u64 = 256 << 10;
 const ADOPT_BATCH: usize = 4_096;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-type Place = (PinSpace, Sequence);
+/// Which pin: there is one.
+pub type Place = (PinSpace, Sequence);
 /// Pins with their bytes as they were found.
 type Found = Vec<(Pin, Bytes)>;
 
@@ -62,11 +64,10 @@ impl PinLog {
     /// Reads what is there, gives the state the pins it lacks, and writes those that are only in the state.
     pub fn open(setup: WriterSetup, quarantine: PathBuf, state: &State) -> Result<Self, Error> {
         let mut log = Self { setup, open: None, unlogged: BTreeSet::new(), quarantine, pass: None };
-        let mut logged = BTreeSet::new();
+        let (mut logged, mut adopted) = (BTreeSet::new(), BTreeSet::new());
         for path in find(&*log.setup.disk, &log.setup.dir)? {
             let (pins, resumable) = log.read(path)?;
-            logged.extend(pins.iter().map(|(pin, _)| place(pin)));
-            adopt(state, pins)?;
+            adopt(state, pins, &mut logged, &mut adopted)?;
             log.open = resumable.or(log.open);
         }
         if logged.len() as u64 != state.n_pins()? {
@@ -93,7 +94,7 @@ impl PinLog {
     }
 
     /// The same for several, which share a sync.
-    fn append_all(&mut self, pins: &[(Place, Bytes)]) -> Result<(), Error> {
+    pub fn append_all(&mut self, pins: &[(Place, Bytes)]) -> Result<(), Error> {
         self.unlogged.extend(pins.iter().map(|(place, _)| *place));
         for pins in pins.chunks(ADOPT_BATCH) {
             if self.open.as_ref().is_none_or(|open| open.end >= self.setup.target_bytes) {
@@ -118,7 +119,12 @@ impl PinLog {
 
     /// Writes a pin that the state has, if it failed to be written before.
     pub fn append_if_missing(&mut self, place: Place, pin: &[u8]) -> Result<(), Error> {
-        if self.unlogged.contains(&place) { self.append(place, pin) } else { Ok(()) }
+        if self.lacks(&place) { self.append(place, pin) } else { Ok(()) }
+    }
+
+    /// Whether a pin that the state has failed to be written.
+    pub fn lacks(&self, place: &Place) -> bool {
+        self.unlogged.contains(place)
     }
 
     /// The pins of a file; and the file to go on with, if nothing in it is damaged.
@@ -207,13 +213,26 @@ fn place(pin: &Pin) -> Place {
     (PinSpace { tenant: pin.tenant, resource: pin.resource, workload: pin.workload }, pin.sequence)
 }
 
-/// Puts pins into the state that it lacks: it was lost, since every pin is in the state first.
-fn adopt(state: &State, pins: Found) -> Result<(), Error> {
-    let mut lacking = Vec::new();
+/// Puts pins of one file into the state that it lacks: it was lost, since every pin is in the state first. Adds to `logged` the
+/// places whose pin stands in the state as it stands here, and to `adopted` those that were lacking.
+fn adopt(
+    state: &State,
+    pins: Found,
+    logged: &mut BTreeSet<Place>,
+    adopted: &mut BTreeSet<Place>,
+) -> Result<(), Error> {
+    let mut lacking: BTreeMap<Place, (Fence, Bytes)> = BTreeMap::new();
     for (pin, bytes) in pins {
-        let (space, sequence) = place(&pin);
-        if state.pin(&space, sequence)?.is_none() {
-            lacking.push((space, sequence, pin.fence, bytes));
+        let place = place(&pin);
+        let known = state.pin(&place.0, place.1)?;
+        if known.as_ref() == Some(&bytes) {
+            logged.insert(place);
+            continue;
+        }
+        // What the state had by itself stays. What another file gave it may have been void.
+        let is_newer = known.is_none_or(|known| adopted.contains(&place) && is_below(&known, pin.fence));
+        if is_newer && lacking.get(&place).is_none_or(|(fence, _)| *fence < pin.fence) {
+            lacking.insert(place, (pin.fence, bytes));
         }
     }
     if lacking.is_empty() {
@@ -223,7 +242,15 @@ fn adopt(state: &State, pins: Found) -> Result<(), Error> {
         n_pins = lacking.len(),
         "state lacked pins: taken from the pin segments; fences, sessions and job checkpoints behind them are lost"
     );
-    lacking.chunks(ADOPT_BATCH).try_for_each(|batch| state.put_pins(batch))
+    logged.extend(lacking.keys());
+    adopted.extend(lacking.keys());
+    let lacking = lacking.into_iter().map(|((space, sequence), (fence, pin))| (space, sequence, fence, pin));
+    lacking.collect::<Vec<_>>().chunks(ADOPT_BATCH).try_for_each(|batch| state.put_pins(batch))
+}
+
+/// Whether a pin is of a lower fence.
+fn is_below(pin: &Bytes, fence: Fence) -> bool {
+    Pin::decode(pin).is_ok_and(|pin| pin.fence < fence)
 }
 
 fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, Error> {

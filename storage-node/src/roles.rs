@@ -1,7 +1,13 @@
-//! Which role may call which RPC of the storage node.
+//! Which role may call which RPC of the storage node, and which node a certificate names.
 
-use holdfast_model::Role::{self, Coordinator, Operator, StorageNode, Worker};
-use holdfast_runtime::RoleTable;
+use holdfast_model::{
+    NodeId,
+    Role::{self, Coordinator, Operator, StorageNode, Worker},
+};
+use holdfast_runtime::{PeerIdentity, RoleTable};
+use tonic::Request;
+
+use crate::{Error, StorageNodeOptions};
 
 const EVERYBODY: &[Role] = &[Coordinator, Worker, StorageNode, Operator];
 const WRITER: &[Role] = &[Worker];
@@ -34,9 +40,45 @@ pub static ROLE_TABLE: RoleTable = RoleTable(&[
     ("/holdfast.storage.v1.StorageRepair/HandOver", &[StorageNode]),
 ]);
 
+/// Which node calls, by its certificate: none where that is not the one of a node.
+pub(crate) fn node_of<T>(request: &Request<T>) -> Option<NodeId> {
+    request.extensions().get::<PeerIdentity>().and_then(node_named)
+}
+
+fn node_named(identity: &PeerIdentity) -> Option<NodeId> {
+    let id = identity.name.strip_prefix("node-").and_then(|id| id.parse().ok()).map(NodeId);
+    // One way to write it: `node-07` is nobody.
+    id.filter(|id| identity.role == StorageNode && identity.name == id.to_string())
+}
+
+/// Refuses a certificate that was made for another process: the other nodes would hand nothing over to this one.
+pub(crate) fn check_certificate(options: &StorageNodeOptions) -> Result<(), Error> {
+    let refused = |error: holdfast_runtime::GrpcError| Error::Grpc(error.into());
+    options.tls.check_role(StorageNode).map_err(refused)?;
+    let identity = options.tls.identity().map_err(refused)?;
+    let own = NodeId(options.node_id);
+    if node_named(&identity) == Some(own) {
+        return Ok(());
+    }
+    let problem = format!("is the certificate of '{}': give this node the one of '{own}'", identity.name);
+    Err(Error::Option { option: "tls.cert-file", problem })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_names_one_node() {
+        let named = |role, name: &str| {
+            node_named(&PeerIdentity { cluster: "test".to_owned(), role, name: name.to_owned() })
+        };
+        assert_eq!(named(StorageNode, "node-7"), Some(NodeId(7)));
+        for wrong in ["node-07", "node-+7", "node-", "7", "node-7-b"] {
+            assert_eq!(named(StorageNode, wrong), None, "{wrong}");
+        }
+        assert_eq!(named(Worker, "node-7"), None);
+    }
 
     #[test]
     fn every_rpc_of_the_service_is_in_the_table_and_nothing_else() {

@@ -15,7 +15,9 @@ use crate::{
     disk::{Disk, LocalDisk},
     object::{self, Objects, UploadStatus},
     peer_client::PeerClient,
-    repair, service,
+    repair,
+    roles::check_certificate,
+    service,
 };
 
 /// How often lapsed sessions and the free space are looked at.
@@ -55,15 +57,15 @@ impl NodeHandle {
         self.uploader.as_ref().map(|uploader| uploader.status())
     }
 
-    /// Waits until the shutdown it was started with is triggered, the server fails or the state takes no more, then finishes
+    /// Waits until the shutdown it was started with is triggered, the server fails or the node must end, then finishes
     /// what is in flight, checkpoints the index and closes.
     pub async fn join(self) -> Result<(), Error> {
         let served = self.server.await.map_err(|error| Error::Grpc(error.into()));
         self.shutdown.trigger();
         self.loops.join(JOIN_GRACE).await;
         let closed = self.node.close().await;
-        if self.node.must_end() {
-            return Err(Error::StateFailed);
+        if let Some(error) = self.node.must_end() {
+            return Err(error);
         }
         closed?;
         served?.map_err(|error| Error::Grpc(error.into()))
@@ -122,7 +124,8 @@ async fn assemble(
         }
         None => None,
     };
-    let routes = Routes::new(service::into_server(node.clone(), verifier, shutdown.clone()))
+    let uploader = objects.as_ref().map(|objects| objects.uploader.clone());
+    let routes = Routes::new(service::into_server(node.clone(), uploader, verifier, shutdown.clone()))
         .add_service(repair::into_repair_server(node.clone()));
     let served =
         grpc::serve(&options.listen, &options.tls, &options.cluster, &ROLE_TABLE, routes, shutdown.clone());
@@ -138,17 +141,15 @@ async fn assemble(
     Ok(NodeHandle { address, admin_address, node, uploader, server, loops, shutdown })
 }
 
-/// Looks after the node, and ends it when its state takes no more: whoever supervises it starts it again.
+/// Looks after the node, and ends it when its state takes no more or a disk failed: whoever supervises it starts it again.
 fn spawn_housekeeping(node: &Arc<Node>, loops: &Background) {
     let (node, shutdown) = (node.clone(), loops.shutdown().clone());
     loops.spawn_loop("housekeeping", HOUSEKEEPING_EVERY, move || {
         let (node, shutdown) = (node.clone(), shutdown.clone());
         async move {
             let kept = node.housekeeping().await;
-            if node.must_end() && !shutdown.is_triggered() {
-                tracing::error!(
-                    "the state takes no more: the node ends, its next start reads back what it acknowledged"
-                );
+            if let Some(error) = node.must_end().filter(|_| !shutdown.is_triggered()) {
+                tracing::error!(%error, "the node ends, so that it is started again");
                 shutdown.trigger();
             }
             kept.map(|()| Step::Idle)
@@ -159,7 +160,7 @@ fn spawn_housekeeping(node: &Arc<Node>, loops: &Background) {
 /// Before the data folder is touched: a wrong certificate or a taken address changes nothing there.
 async fn check_edge(options: &StorageNodeOptions) -> Result<(), Error> {
     let refused = |error: grpc::GrpcError| Error::Grpc(error.into());
-    options.tls.check_role(Role::StorageNode).map_err(refused)?;
+    check_certificate(options)?;
     grpc::server(&options.tls, &options.cluster, &ROLE_TABLE).map_err(refused)?;
     grpc::bind(&options.listen).await.map_err(cannot_listen("listen"))?;
     if let Some(listen) = &options.admin_listen {
@@ -241,7 +242,7 @@ mod tests {
         let syncs = rig.faults.state_syncs.load(Ordering::Relaxed);
         assert!(put_pin(&node, 2, 1).is_err());
         assert!(node.open_session(&caller(1), SessionId(9), None).is_err());
-        assert!(node.must_end());
+        assert!(node.must_end().is_some());
         let ended = tokio::time::timeout(Duration::from_secs(60), handle(node).join()).await;
         assert!(matches!(ended.unwrap(), Err(Error::StateFailed)));
         assert_eq!(rig.faults.state_syncs.load(Ordering::Relaxed), syncs, "a sync was tried again");
@@ -250,7 +251,7 @@ mod tests {
         let stored = node.read_pins(&caller(9), 0).unwrap().pins;
         assert_eq!(stored[0], pin(1, 1, 5, 9_000_000_000).encode());
         assert_eq!(put_pin(&node, 2, 1).unwrap().0, PinOutcome::Stored);
-        assert!(!node.must_end());
+        assert!(node.must_end().is_none());
     }
 
     #[tokio::test]
@@ -260,8 +261,8 @@ mod tests {
         rig.faults.state_full.store(true, Ordering::Relaxed);
         rig.faults.used_percent.store(100, Ordering::Relaxed);
         assert!(put_pin(&node, 1, 1).is_err());
-        assert!(!node.must_end(), "what is there is served as long as a start could do no better");
+        assert!(node.must_end().is_none(), "what is there is served as long as a start could do no better");
         rig.faults.used_percent.store(50, Ordering::Relaxed);
-        assert!(node.must_end());
+        assert!(node.must_end().is_some());
     }
 }

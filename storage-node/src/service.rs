@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
     Caller, Error, Node,
+    object::{UploadStatus, Uploader},
     peers::{Presence, ReplicaOutcome},
     pin::PinOutcome,
     repair::RepairStatus,
@@ -44,22 +45,25 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The service over a node.
 pub struct Service {
     node: Arc<Node>,
+    uploader: Option<Arc<Uploader>>,
     verifier: Arc<Verifier>,
     put_room: Arc<Semaphore>,
     replicate_room: Arc<Semaphore>,
     shutdown: Shutdown,
 }
 
-/// Makes the service. The only place where message limits are set.
+/// Makes the service, with what uploads the node's segments where they have a bucket. The only place where message limits are
+/// set.
 pub fn into_server(
     node: Arc<Node>,
+    uploader: Option<Arc<Uploader>>,
     verifier: Verifier,
     shutdown: Shutdown,
 ) -> storage_node_server::StorageNodeServer<Service> {
     let room = || Arc::new(Semaphore::new(PUT_BYTES_MAX));
     let (put_room, replicate_room) = (room(), room());
     let verifier = Arc::new(verifier);
-    let service = Service { node, verifier, put_room, replicate_room, shutdown };
+    let service = Service { node, uploader, verifier, put_room, replicate_room, shutdown };
     storage_node_server::StorageNodeServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -67,6 +71,10 @@ pub fn into_server(
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
+        if matches!(error, Error::NotOwner(_) | Error::StaleLayout { .. } | Error::NotReady(_)) {
+            // The caller's layout or this node's is old: it changes by itself.
+            return ErrorCode::not_yet(error.to_string());
+        }
         let code = code_of(&error);
         if code == ErrorCode::Internal {
             tracing::error!(%error, cause = ?std::error::Error::source(&error), "request failed");
@@ -77,10 +85,15 @@ impl From<Error> for Status {
 
 fn code_of(error: &Error) -> ErrorCode {
     match error {
-        Error::NoLayout | Error::Stopping | Error::NotProtected { .. } => ErrorCode::Unavailable,
-        // The caller's layout or this node's is old: it changes by itself.
+        Error::NoLayout | Error::Stopping | Error::NotProtected { .. } | Error::DiskFailed(_) => {
+            ErrorCode::Unavailable
+        }
         Error::NotOwner(_) | Error::StaleLayout { .. } | Error::NotReady(_) => ErrorCode::Unavailable,
-        Error::NotYours(_) | Error::VerbMissing(_) | Error::TokenNeeded(_) => ErrorCode::Forbidden,
+        Error::NotYours(_)
+        | Error::VerbMissing(_)
+        | Error::TokenNeeded(_)
+        | Error::NotHanded { .. }
+        | Error::NotANode => ErrorCode::Forbidden,
         Error::Fenced { .. } | Error::StaleAuthority { .. } => ErrorCode::Fenced,
         Error::StaleEpoch { .. } | Error::SessionUnknown => ErrorCode::SessionLost,
         Error::SessionTaken | Error::LayoutRefused { .. } => ErrorCode::Conflict,
@@ -93,6 +106,7 @@ fn code_of(error: &Error) -> ErrorCode {
         Error::ForeignData { .. }
         | Error::Format { .. }
         | Error::DataInUse(_)
+        | Error::DiskTwice { .. }
         | Error::DataFolder { .. }
         | Error::AddressInUse { .. }
         | Error::Io { .. }
@@ -424,6 +438,10 @@ impl storage_node_server::StorageNode for Service {
             folder: Bytes::copy_from_slice(&status.folder.0),
             layout_complete: status.layout_complete.0,
             partitions_incomplete: status.partitions_incomplete,
+            uploads: self.uploader.as_ref().map(|uploader| wire_uploads(&uploader.status())),
+            repair_stopped: status.repair_stopped,
+            disks: status.n_disks,
+            disks_lost: status.n_disks_lost,
         }))
     }
 
@@ -471,6 +489,17 @@ fn wire_repair(status: &RepairStatus) -> storage::RepairStatus {
         last_comparison_ms: status.last_comparison_ms,
         last_scrub_ms: status.last_scrub_ms,
         scrub_permille: status.scrub_permille,
+    }
+}
+
+fn wire_uploads(status: &UploadStatus) -> storage::UploadStatus {
+    storage::UploadStatus {
+        waiting_segments: status.waiting_segments,
+        waiting_bytes: status.waiting_bytes,
+        held_segments: status.held_segments,
+        oldest_age_ms: millis(status.oldest_age),
+        failing_ms: status.failing_for.map_or(0, |failing| millis(failing).max(1)),
+        last_error_class: status.last_error.as_ref().map_or("", |error| error.class).to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether there is room: ingest stops before the disk is full, reads and pins go on.
+//! What one disk can take: ingest stops before it is full, reads and pins go on.
 //!
 //! Invariant: once ingest has stopped it starts again only when a later look finds room.
 
@@ -10,10 +10,7 @@ use std::{
     },
 };
 
-use crate::{
-    disk::{Disk, DiskUsage},
-    metrics,
-};
+use crate::disk::{Disk, DiskUsage};
 
 /// The file system is looked at after so many stored bytes.
 const MEASURE_EVERY_BYTES: u64 = 64 << 20;
@@ -51,6 +48,7 @@ pub struct Space {
     repair: Stop,
     /// Copies are taken in again, and nobody has asked yet.
     repair_resumed: AtomicBool,
+    failed: AtomicBool,
 }
 
 /// Something that stops at a percentage.
@@ -88,6 +86,7 @@ impl Space {
             ingest: Stop::at(stops.ingest),
             repair: Stop::at(stops.repair),
             repair_resumed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -128,6 +127,16 @@ impl Space {
         self.tell();
     }
 
+    /// The disk failed otherwise: what it does from now on is not to be relied on.
+    pub fn note_failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ever failed since it was opened.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// How full the disk is for this node: what it keeps of what it keeps and could still take. What others keep on the same
     /// file system is no reason to stop while there is room; too little room is, whoever took it.
     fn percent_of(&self, usage: DiskUsage) -> u64 {
@@ -152,7 +161,6 @@ impl Space {
             }
             Err(error) => tracing::warn!(%error, "free space cannot be measured"),
         }
-        metrics::space(self.used_bytes(), self.stopped().is_some(), self.repair_stopped().is_some());
     }
 
     /// Why nothing more is taken in, if so.

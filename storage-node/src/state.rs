@@ -1,8 +1,11 @@
 //! What must never be lost and is small: highest generation, epoch and layout seen, sessions, fences, pins, job
 //! checkpoints, damaged ranges. A redb of its own, every commit durable and in two phases.
 //!
-//! Invariant: no number in here ever goes down, and a pin that was stored is never replaced.
+//! Invariant: no number in here ever goes down, and a pin that was stored is never replaced, except a void one by the
+//! committed pin of its sequence when pins are taken over.
 
+mod damage;
+mod disks;
 mod taken;
 
 use std::{
@@ -14,8 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use holdfast_model::{
-    Epoch, Fence, Generation, Layout, LayoutVersion, Millis, PartitionId, PinHash, ResourceId, Sequence,
-    SessionId, TenantId, Workload,
+    DataFolderId, Epoch, Fence, Generation, Layout, LayoutVersion, Millis, PartitionId, PinHash, ResourceId,
+    Sequence, SessionId, TenantId, Workload,
 };
 use redb::{
     Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
@@ -25,12 +28,16 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Error,
-    database::{OpenDatabase, guarded},
+    database::{OpenDatabase, guarded, open_or_make},
     disk::Disk,
     format::check_tables,
     segment::{DamagedRange, is_full},
 };
 
+use damage::DAMAGED;
+
+pub use damage::Damage;
+pub use disks::KnownDisk;
 pub use taken::TakenSpace;
 
 const SPACE_BYTES: usize = 33;
@@ -43,7 +50,6 @@ const CHECKPOINT_BODIES: TableDefinition<&[u8; SPACE_BYTES], &[u8]> =
     TableDefinition::new("checkpoint-bodies-1");
 const CHECKPOINT_ROOTS: TableDefinition<&[u8; SPACE_BYTES], &[u8]> =
     TableDefinition::new("checkpoint-roots-1");
-const DAMAGED: TableDefinition<(&[u8; 16], u64), u64> = TableDefinition::new("damaged-1");
 
 /// Whose pins: one resource and workload of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -147,18 +153,15 @@ pub enum StateFailure {
 impl State {
     /// Opens the file, or makes it. A damaged one is an error: nothing may be assumed about what it held.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
-        let database =
-            disk.database(path, Database::builder().set_check_integrity_on_open(true)).map_err(|error| {
-                match error {
-                    redb::DatabaseError::DatabaseAlreadyOpen => Error::DataInUse(path.to_owned()),
-                    redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
-                        Error::folder("open", path.parent().unwrap_or(path), path)(error)
-                    }
-                    other => {
-                        Error::Io { action: "open", path: path.to_owned(), source: io::Error::other(other) }
-                    }
-                }
-            })?;
+        let mut builder = Database::builder();
+        builder.set_check_integrity_on_open(true);
+        let database = open_or_make(disk, path, &builder).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => Error::DataInUse(path.to_owned()),
+            redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
+                Error::folder("open", path.parent().unwrap_or(path), path)(error)
+            }
+            other => Error::Io { action: "open", path: path.to_owned(), source: io::Error::other(other) },
+        })?;
         check_tables(&database, path)?;
         // A file that was just made is lost in a power loss, with all that is synced in it, until its name is durable too.
         let folder = path.parent().unwrap_or(path);
@@ -194,10 +197,7 @@ impl State {
     }
 
     fn has_its_tables(&self) -> Result<bool, Error> {
-        let read = self.database.begin_read().map_err(Error::database)?;
-        let tables = read.list_tables().map_err(Error::database)?;
-        let found: BTreeSet<String> = tables.map(|table| table.name().to_owned()).collect();
-        let wanted = [
+        self.has_tables([
             AUTHORITY.name(),
             SESSIONS.name(),
             FENCES.name(),
@@ -206,7 +206,13 @@ impl State {
             CHECKPOINT_BODIES.name(),
             CHECKPOINT_ROOTS.name(),
             DAMAGED.name(),
-        ];
+        ])
+    }
+
+    fn has_tables<const N: usize>(&self, wanted: [&str; N]) -> Result<bool, Error> {
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let tables = read.list_tables().map_err(Error::database)?;
+        let found: BTreeSet<String> = tables.map(|table| table.name().to_owned()).collect();
         Ok(wanted.into_iter().all(|name| found.contains(name)))
     }
 
@@ -492,43 +498,6 @@ impl State {
         self.saw_fence(&space, fence);
         write_lock(&self.sessions).insert(session_id, session);
         Ok(())
-    }
-
-    // === Damage ===
-
-    /// Remembers ranges that cannot be served; says how many were not known.
-    pub fn add_damaged(&self, ranges: &[DamagedRange]) -> Result<u64, Error> {
-        if ranges.is_empty() {
-            return Ok(0);
-        }
-        let before = self.n_damaged()?;
-        self.commit(|write| {
-            let mut table = write.open_table(DAMAGED)?;
-            for range in ranges {
-                table.insert((&range.segment, range.offset), range.len)?;
-            }
-            Ok(())
-        })?;
-        Ok(self.n_damaged()?.saturating_sub(before))
-    }
-
-    /// Every range that cannot be served.
-    pub fn damaged(&self) -> Result<Vec<DamagedRange>, Error> {
-        let read = self.database.begin_read().map_err(Error::database)?;
-        let table = read.open_table(DAMAGED).map_err(Error::database)?;
-        let rows = table.iter().map_err(Error::database)?;
-        rows.map(|row| {
-            let (key, len) = row.map_err(Error::database)?;
-            let (segment, offset) = key.value();
-            Ok(DamagedRange { segment: *segment, offset, len: len.value() })
-        })
-        .collect()
-    }
-
-    /// How many ranges cannot be served.
-    pub fn n_damaged(&self) -> Result<u64, Error> {
-        let read = self.database.begin_read().map_err(Error::database)?;
-        read.open_table(DAMAGED).map_err(Error::database)?.len().map_err(Error::database)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: after [`Store::open`] the index holds exactly the records that are readable as far as their headers tell.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,8 +12,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use holdfast_model::{Clock, Random, RecordKey};
+use holdfast_model::{Clock, PartitionId, Random, RecordKey};
 use holdfast_record::{FooterEntry, MAX_RECORD_BYTES, SUPERBLOCK_BYTES, SealedRecord, SegmentClass};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -23,7 +22,7 @@ use crate::{
     disk::Disk,
     executor::{Executor, Queue, Running},
     format::Reserved,
-    index::{ChunkIndex, IndexBatch, IndexEntry, KEY_BYTES, RedbIndex},
+    index::{ChunkIndex, IndexBatch, IndexEntry, KEY_BYTES, RedbIndex, TouchedIndex},
     metrics,
     ownership::DataFolder,
     repair::{Entry, Protection, RepairQueue, Why},
@@ -33,11 +32,13 @@ use crate::{
         read_footer, recover, remove_leftovers, walk_sealed,
     },
     space::{Space, StopPercents, has_checkpoint_room},
-    state::State,
+    state::Damage,
     touch::{TouchLog, find_logs, read_log},
 };
 
 mod repair;
+
+pub(crate) use repair::{Checked, FIRST_KEY, LAST_KEY, copy_of};
 
 /// Bytes that wait for the committer or are being synced.
 const INGEST_BUFFER_BYTES: usize = 64 << 20;
@@ -57,6 +58,7 @@ pub enum PutOutcome {
 }
 
 /// What a store needs beside its folder.
+#[derive(Clone)]
 pub struct StoreOptions {
     /// The disk.
     pub disk: Arc<dyn Disk>,
@@ -78,6 +80,8 @@ pub struct StoreOptions {
     pub seal_after: Option<Duration>,
     /// How much may be stored.
     pub capacity_bytes: u64,
+    /// Files kept open to read.
+    pub open_files: usize,
     /// When the disk counts as full.
     pub stops: StopPercents,
     /// Where damaged records wait for repair.
@@ -86,16 +90,18 @@ pub struct StoreOptions {
 
 /// The records of one disk.
 pub struct Store {
-    index: Arc<dyn ChunkIndex>,
+    index: Arc<TouchedIndex>,
     reader: Arc<SegmentReader>,
     space: Arc<Space>,
-    state: Arc<State>,
+    damage: Damage,
     /// `None` only while it is being dropped.
     work: Option<Queue<Work>>,
     room: Arc<Semaphore>,
     executor: Executor,
     committer: Mutex<Option<Running>>,
     damaged: AtomicU64,
+    /// How many records of each partition were set aside since the start.
+    set_aside: Mutex<BTreeMap<PartitionId, u64>>,
     repair_queue: Arc<RepairQueue>,
     /// What this build must leave alone.
     reserved: Reserved,
@@ -104,17 +110,18 @@ pub struct Store {
 
 impl Store {
     /// Opens the folder: recovers segments, brings the index up to date, starts the committer.
-    pub(crate) fn open(folder: &DataFolder, state: Arc<State>, options: StoreOptions) -> Result<Self, Error> {
-        let index: Arc<dyn ChunkIndex> = Arc::new(RedbIndex::open(options.disk.clone(), &folder.index)?);
+    pub(crate) fn open(folder: &DataFolder, damage: Damage, options: StoreOptions) -> Result<Self, Error> {
+        let index = RedbIndex::open(options.disk.clone(), &folder.index)?;
         let disk = options.disk.clone();
         let found = Found::open(folder, &*disk)?;
-        let new_damage = state.add_damaged(&found.damaged)?;
+        let new_damage = damage.add(&found.damaged)?;
         report_damage(new_damage, &found.damaged);
-        let known = state.damaged()?;
-        let walked = bring_up_to_date(&*index, &found, (&*disk, folder), &known, &options.repair_queue)?;
-        report_damage(state.add_damaged(&walked)?, &walked);
-        index.apply(&knows_damage(&state.damaged()?))?;
-        let reader = Arc::new(SegmentReader::new(disk.clone()));
+        let known = damage.ranges()?;
+        let walked = bring_up_to_date(&index, &found, (&*disk, folder), &known, &options.repair_queue)?;
+        report_damage(damage.add(&walked)?, &walked);
+        index.apply(&knows_damage(&damage.ranges()?))?;
+        let index = Arc::new(TouchedIndex::new(Arc::new(index)));
+        let reader = Arc::new(SegmentReader::new(disk.clone(), options.open_files));
         let space = Arc::new(Space::new(
             disk.clone(),
             folder.segments.clone(),
@@ -166,11 +173,12 @@ impl Store {
             work: Some(work),
             executor: options.executor,
             committer: Mutex::new(Some(running)),
-            damaged: AtomicU64::new(state.n_damaged()?),
+            damaged: AtomicU64::new(damage.n_ranges()?),
+            set_aside: Mutex::default(),
             repair_queue: options.repair_queue,
             reserved: folder.reserved.clone(),
             frames: repair::Frames::new(disk, folder, options.identity),
-            state,
+            damage,
         })
     }
 
@@ -224,30 +232,13 @@ impl Store {
         if sent { Ok(()) } else { Err(STOPPED.to_owned()) }
     }
 
-    /// Reads records in order, up to about `budget` bytes but at least one key: what was read, and how many keys that was.
-    ///
-    /// Blocks on the disk. A record that does not verify counts as not there and is reported.
-    pub fn read(&self, keys: &[RecordKey], budget: usize) -> Result<Vec<Option<Bytes>>, Error> {
-        let entries = self.index.get_many(keys)?;
-        let (mut out, mut bytes, mut n) = (Vec::new(), 0, 0);
-        for (key, entry) in keys.iter().zip(entries) {
-            let len = entry.map_or(0, |entry| entry.location.len as usize);
-            if !out.is_empty() && bytes + len > budget {
-                break;
-            }
-            let record = match entry {
-                Some(entry) => self.read_verified(key, &entry)?.map(|record| record.encode()),
-                None => None,
-            };
-            bytes += len;
-            n += u64::from(record.is_some());
-            out.push(record);
-        }
-        metrics::records_read(n, bytes as u64);
-        Ok(out)
-    }
-
-    fn read_verified(&self, key: &RecordKey, entry: &IndexEntry) -> Result<Option<SealedRecord>, Error> {
+    /// Reads a record where the index says that it is. Blocks on the disk. One that does not verify is set aside and counts as
+    /// not there.
+    pub(crate) fn read_verified(
+        &self,
+        key: &RecordKey,
+        entry: &IndexEntry,
+    ) -> Result<Option<SealedRecord>, Error> {
         match self.reader.read(entry.location) {
             Ok(record) if record.key() == *key => Ok(Some(record)),
             Ok(_) => self.set_aside(key, entry, "another record stands in its place").map(|()| None),
@@ -267,19 +258,22 @@ impl Store {
             reason,
             "stored record is damaged and not served: other copies are read, and `holdfast verify --all` tells what has none"
         );
-        let new = self.state.add_damaged(&[DamagedRange { segment, offset, len: u64::from(len) }])?;
+        let new = self.damage.add(&[DamagedRange { segment, offset, len: u64::from(len) }])?;
         self.damaged.fetch_add(new, Ordering::Relaxed);
         metrics::quarantined(new);
         let wanted = Entry::new(Why::Damaged, 1, Protection::from(entry));
         self.repair_queue.add(&[(*key, wanted)])?;
-        let known = knows_damage(&self.state.damaged()?);
-        self.index.apply(&IndexBatch { removals: vec![(*key, entry.location)], ..known })
+        let known = knows_damage(&self.damage.ranges()?);
+        self.index.apply(&IndexBatch { removals: vec![(*key, entry.location)], ..known })?;
+        // After the index: who sees the new number sees the digest without the record.
+        let mut set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        *set_aside.entry(PartitionId::of_chunk(key.id)).or_default() += 1;
+        Ok(())
     }
 
-    /// The last epoch in which a record was written or touched: sessions of that epoch rely on it.
-    pub fn protected_epoch(&self, key: &RecordKey) -> Result<Option<u64>, Error> {
-        let found = self.index.get_many(std::slice::from_ref(key))?;
-        Ok(found.into_iter().flatten().next().map(|entry| entry.touch_epoch.max(entry.write_epoch)))
+    /// How many records of each partition were set aside since the start.
+    pub(crate) fn set_aside_by_partition(&self) -> BTreeMap<PartitionId, u64> {
+        self.set_aside.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many records.
@@ -534,7 +528,7 @@ fn broken_promises(
 fn replay_touches(
     index: &dyn ChunkIndex,
     (disk, dir): (&dyn Disk, &Path),
-    progress: &std::collections::BTreeMap<String, u64>,
+    progress: &BTreeMap<String, u64>,
     repair_queue: &RepairQueue,
 ) -> Result<(), Error> {
     for log in find_logs(disk, dir)? {

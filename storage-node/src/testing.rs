@@ -23,8 +23,8 @@ use holdfast_record::{Chunker, Codec, Pin, Placement, RecordKind, SealedHeader, 
 use holdfast_runtime::{ByteSize, SystemRandom, TelemetryOptions, TlsOptions};
 
 use crate::{
-    Caller, Error, Executor, FenceRule, GroupCommitOptions, Node, NodeSetup, PeerError, Peers, RepairOptions,
-    StorageNodeOptions,
+    Caller, DiskOptions, Error, Executor, FenceRule, GroupCommitOptions, Node, NodeSetup, PeerError, Peers,
+    RepairOptions, StorageNodeOptions,
     disk::{Disk, DiskFile, DiskUsage, LocalDisk},
     peers::{PeerCall, Presence, ReplicaPut},
     pin::PinOutcome,
@@ -86,12 +86,21 @@ pub struct Faults {
     pub state_full: AtomicBool,
     /// Syncs of the state so far.
     pub state_syncs: AtomicU64,
+    /// Segments and the file system do wrong only below this folder; none: everywhere.
+    pub only_below: Mutex<Option<PathBuf>>,
+}
+
+impl Faults {
+    fn reach(&self, path: &Path) -> bool {
+        self.only_below.lock().unwrap().as_ref().is_none_or(|below| path.starts_with(below))
+    }
 }
 
 pub struct FaultyDisk(pub Arc<Faults>);
 
 struct FaultyFile {
     inner: Arc<dyn DiskFile>,
+    path: PathBuf,
     faults: Arc<Faults>,
     is_segment: bool,
     is_pins: bool,
@@ -103,7 +112,8 @@ impl FaultyDisk {
         let is_pins = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"pin-"));
         let is_segment = !is_pins && path.extension().is_some_and(|extension| extension == "seg");
         let is_aside = path.extension().is_some_and(|extension| extension == "bad");
-        Ok(Arc::new(FaultyFile { inner: inner?, faults: self.0.clone(), is_segment, is_pins, is_aside }))
+        let (inner, path, faults) = (inner?, path.to_owned(), self.0.clone());
+        Ok(Arc::new(FaultyFile { inner, path, faults, is_segment, is_pins, is_aside }))
     }
 }
 
@@ -130,7 +140,10 @@ impl Disk for FaultyDisk {
         LocalDisk.sync_dir(path)
     }
 
-    fn usage(&self, _path: &Path) -> io::Result<DiskUsage> {
+    fn usage(&self, path: &Path) -> io::Result<DiskUsage> {
+        if !self.0.reach(path) {
+            return Ok(DiskUsage { total_bytes: 100 << 30, available_bytes: 100 << 30 });
+        }
         if let Some(usage) = *self.0.usage.lock().unwrap() {
             return Ok(usage);
         }
@@ -163,7 +176,8 @@ impl Disk for FaultyDisk {
     }
 
     fn database(&self, path: &Path, builder: &redb::Builder) -> Result<redb::Database, redb::DatabaseError> {
-        if path.file_name().is_none_or(|name| name != "state.redb") {
+        let is_state = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"state.redb");
+        if !path.file_name().is_some_and(is_state) {
             return LocalDisk.database(path, builder);
         }
         let options = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
@@ -231,7 +245,10 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_all_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
-        if (self.is_segment || self.is_aside) && self.faults.disk_full.load(Ordering::Relaxed) {
+        if (self.is_segment || self.is_aside)
+            && self.faults.disk_full.load(Ordering::Relaxed)
+            && self.faults.reach(&self.path)
+        {
             // Half of it arrives, as on a real disk.
             self.inner.write_all_at(&buffer[..buffer.len() / 2], offset)?;
             return Err(io::ErrorKind::StorageFull.into());
@@ -245,7 +262,7 @@ impl DiskFile for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         if self.is_segment {
             self.faults.segment_syncs.fetch_add(1, Ordering::Relaxed);
-            if self.faults.fail_segment_sync.load(Ordering::Relaxed) {
+            if self.faults.fail_segment_sync.load(Ordering::Relaxed) && self.faults.reach(&self.path) {
                 return Err(io::Error::other("injected"));
             }
         }
@@ -303,6 +320,7 @@ impl Rig {
             admin_listen: None,
             data: dir.path().join("data"),
             capacity: ByteSize::gib(1),
+            disks: Vec::new(),
             tls: TlsOptions { cert_file: file.clone(), key_file: file.clone(), ca_file: file.clone() },
             coordinator_public_key_file: file,
             segment_target: ByteSize::mib(1),
@@ -315,6 +333,13 @@ impl Rig {
         };
         let clock = Arc::new(TestClock { now_ms: AtomicU64::new(1_000_000), ticks: AtomicU64::new(0) });
         Self { dir, clock, faults: Arc::default(), options }
+    }
+
+    /// Gives the node one more disk.
+    pub fn add_disk(&mut self, name: &str, capacity: ByteSize) -> PathBuf {
+        let path = self.dir.path().join(name);
+        self.options.disks.push(DiskOptions { path: path.clone(), capacity });
+        path
     }
 
     /// A rig on a folder that something else made.
@@ -384,7 +409,7 @@ impl Rig {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -66,7 +66,8 @@ impl Cluster {
             admin_listen: Some("127.0.0.1:0".to_owned()),
             data: self.dir.path().join(format!("node-{id}")),
             capacity: ByteSize::gib(8),
-            tls: self.tls(Role::StorageNode, &format!("node-{id}")),
+            disks: Vec::new(),
+            tls: self.pki.issue(Role::StorageNode, &format!("node-{id}"), &[]).unwrap().options(),
             coordinator_public_key_file: public_key.to_owned(),
             segment_target: ByteSize::mib(256),
             group_commit: GroupCommitOptions::default(),
@@ -227,7 +228,9 @@ async fn who_may_not_is_refused() {
     let get = cluster.request(TENANT, storage::GetRequest { ids });
     let refused = cluster.client(0, Role::Operator).get(get).await.unwrap_err();
     assert_eq!(code(refused), ErrorCode::Forbidden);
-    assert!(cluster.client(0, Role::Operator).status(storage::StatusRequest {}).await.is_ok());
+    let status =
+        cluster.client(0, Role::Operator).status(storage::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.uploads, None, "it has no bucket");
     // A token of another tenant, none, and one that the coordinator did not sign.
     let refused = cluster.put(0, TenantId([9; 16]), vec![put_of(&[record(1, 10)])]).await.unwrap_err();
     assert_eq!(code(refused), ErrorCode::Forbidden);

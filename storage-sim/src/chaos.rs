@@ -76,9 +76,10 @@ impl Chaos {
     /// Draws the kinds of faults of this world.
     pub fn new(world: Arc<World>) -> Self {
         let random = SimRandom::new(world.seed, "chaos");
-        let kinds: Vec<Kind> = KINDS.iter().copied().filter(|_| random.per_mille(450)).collect();
+        let chance = world.operator.fault_kinds();
+        let kinds: Vec<Kind> = KINDS.iter().copied().filter(|_| random.per_mille(chance)).collect();
         world.log.add(format_args!("faults of this world: {kinds:?}"));
-        let moves = world.is_moving.then(|| Moves::new(world.seed));
+        let moves = world.operator.moves().then(|| Moves::new(world.seed));
         Self {
             world,
             random,

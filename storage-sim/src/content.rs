@@ -64,7 +64,7 @@ fn record(id: ChunkId, kind: RecordKind, ciphertext: Bytes, needs: &[ChunkId]) -
         ct: *blake3::hash(&ciphertext).as_bytes(),
         refs,
         placement: Placement::default(),
-        ciphertext,
+        ciphertext: ciphertext.into(),
     }
 }
 

@@ -1,5 +1,9 @@
 //! Nodes that join, leave, are lost and replaced, and witnesses: what an operator does, at times drawn from the seed.
 //!
+//! Some worlds have one who waits for the worst moment: while commits are under way, every owner that has a successor is
+//! replaced at once, and one of those that leave hears of it late. Writers find it and the owner that stays, each by a layout of
+//! its own; together they were a majority.
+//!
 //! Data is lost in one site only, the one in which records may rot: two failed copies are more than anybody promises to survive.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -13,6 +17,43 @@ use crate::{
     shape::{self, WITNESS_SITE},
     world::{COORDINATOR, World},
 };
+
+/// Of a thousand worlds, so many have an operator who does anything at any time,
+const AT_ANY_TIME: u64 = 80;
+/// and so many one who replaces owners amid commits.
+const AMID_COMMITS: u64 = 30;
+
+/// Whether somebody changes owners, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    /// Nobody does.
+    Absent,
+    /// Anything, at any time.
+    AtAnyTime,
+    /// Many owners at once, while commits are under way.
+    AmidCommits,
+}
+
+impl Operator {
+    /// The one of a world.
+    pub fn draw(seed: u64) -> Self {
+        match SimRandom::new(seed, "operator world").below(1_000) {
+            drawn if drawn < AT_ANY_TIME => Self::AtAnyTime,
+            drawn if drawn < AT_ANY_TIME + AMID_COMMITS => Self::AmidCommits,
+            _ => Self::Absent,
+        }
+    }
+
+    /// Whether owners change at all.
+    pub fn moves(self) -> bool {
+        self != Self::Absent
+    }
+
+    /// Of a thousand kinds of faults, so many happen in its world: fewer where the moment is what counts.
+    pub fn fault_kinds(self) -> u64 {
+        if self == Self::AmidCommits { 150 } else { 450 }
+    }
+}
 
 /// What an operator may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +116,16 @@ impl Moves {
             self.cut_until = None;
             chaos.world().net.heal_place(COORDINATOR);
         }
+        let world = chaos.world().clone();
+        let layout = world.authority.layout();
+        if world.operator == Operator::AmidCommits {
+            self.replace_amid_commits(&world, &layout);
+            return;
+        }
         if Instant::now() < self.next {
             return;
         }
         self.next = Instant::now() + Duration::from_millis(self.random.between(1_000, 9_000));
-        let world = chaos.world().clone();
-        let layout = world.authority.layout();
         let may_only_lose = layout.is_moving() || !self.lost.is_empty();
         match self.random.pick(EVENTS).copied() {
             Some(Event::Lose) if self.lost.is_empty() => self.lose(chaos, &layout),
@@ -92,6 +137,26 @@ impl Moves {
             }
             _ => {}
         }
+    }
+
+    /// Replaces every owner that has a successor in its site, if a commit is under way.
+    fn replace_amid_commits(&mut self, world: &World, layout: &Layout) {
+        let is_committing = world.resources.iter().any(|one| world.authority.is_committing(*one));
+        if layout.is_moving() || !is_committing || Instant::now() < self.next {
+            return;
+        }
+        let successors = spares(world, layout);
+        let leaves = |node: &&LayoutNode| successors.iter().any(|one| one.site == node.site);
+        let leaving: Vec<NodeId> = layout.nodes.iter().filter(leaves).map(|node| node.id).collect();
+        let stay = layout.nodes.iter().filter(|node| !leaving.contains(&node.id)).cloned();
+        let nodes = stay.chain(successors.iter().cloned()).collect();
+        if let Some(late) = self.random.pick(&leaving).copied() {
+            let index = (0..world.n_nodes()).find(|index| world.node(*index).id == late);
+            let time = Duration::from_millis(self.random.between(5_000, 25_000));
+            self.cut_off(world, index.as_slice(), time);
+        }
+        self.change(world, Event::Swap, nodes);
+        self.next = Instant::now() + Duration::from_millis(self.random.between(1_000, 9_000));
     }
 
     /// Whoever lost data is named at once.
@@ -148,13 +213,19 @@ impl Moves {
             return;
         }
         let cut: Vec<usize> = (0..world.n_nodes()).filter(|_| self.random.per_mille(300)).collect();
-        for index in &cut {
+        let time = Duration::from_millis(self.random.between(1_000, 25_000));
+        self.cut_off(world, &cut, time);
+    }
+
+    /// The coordinator does not reach some nodes for so long.
+    fn cut_off(&mut self, world: &World, indexes: &[usize], time: Duration) {
+        for index in indexes {
             let place = world.node(*index).place;
             world.net.block(COORDINATOR, place);
             world.net.block(place, COORDINATOR);
         }
-        world.log.add(format_args!("the coordinator does not reach node indexes {cut:?}"));
-        self.cut_until = Some(Instant::now() + Duration::from_millis(self.random.between(1_000, 25_000)));
+        world.log.add(format_args!("the coordinator does not reach node indexes {indexes:?}"));
+        self.cut_until = Some(Instant::now() + time);
     }
 
     /// A disk is gone, and with it everything on it.

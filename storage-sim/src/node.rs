@@ -23,8 +23,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     Planted, SimRandom,
-    clock::SimClock,
+    clock::{START_MS, SimClock},
     disk::{SimDisk, Stop},
+    moves::Operator,
     net::{Net, NodeServer, Place},
 };
 
@@ -34,6 +35,8 @@ pub const DATA: &str = "/data";
 const REPAIR_EVERY: Duration = Duration::from_secs(3);
 /// Steps of each kind at a time.
 const REPAIR_STEPS: u32 = 4;
+/// Verification begins once a day, and a world lives for minutes: for verification its time goes so much faster.
+const VERIFY_HASTE: u64 = 1_500;
 /// Rarer than in production: a run has many idle minutes.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(15);
 
@@ -57,8 +60,8 @@ pub struct Surroundings {
     pub planted: Option<Planted>,
     /// Whether they repair.
     pub repair: Repair,
-    /// Whether there are moves, which take many more steps of comparison than of scrubbing.
-    pub is_moving: bool,
+    /// Whether somebody changes owners: moves take many more steps of comparison than of scrubbing.
+    pub operator: Operator,
     /// The seed of this world.
     pub seed: u64,
     /// When it began.
@@ -143,7 +146,7 @@ impl SimNode {
         };
         let node = Arc::new(Node::open(&self.options, setup)?);
         let server = NodeServer {
-            node: into_server(node.clone(), verifier.clone(), shutdown.clone()),
+            node: into_server(node.clone(), None, verifier.clone(), shutdown.clone()),
             repair: into_repair_server(node.clone()),
             hands_nothing_over: *planted == Some(Planted::ServeBeforeTakeover),
             takes_any_layout: (*planted == Some(Planted::AcceptOldLayout)).then(|| node.clone()),
@@ -151,7 +154,7 @@ impl SimNode {
         net.serve(self.place, server);
         tokio::spawn(keep_house(node.clone(), shutdown.clone()));
         if self.around.repair == Repair::On {
-            let n_scrubs = if self.around.is_moving { 1 } else { REPAIR_STEPS };
+            let n_scrubs = if self.around.operator.moves() { 1 } else { REPAIR_STEPS };
             let loops = keep_repairing(node.clone(), self.around.start, n_scrubs, shutdown.clone());
             tokio::spawn(loops);
         }
@@ -206,6 +209,13 @@ async fn keep_house(node: Arc<Node>, shutdown: Shutdown) {
 async fn keep_repairing(node: Arc<Node>, start: Instant, n_scrubs: u32, shutdown: Shutdown) {
     let clock = SimClock::new(start);
     while shutdown.or(sleep(REPAIR_EVERY)).await.is_some() {
+        let age_ms = clock.now_ms() - START_MS;
+        let verify = async {
+            let _verified = node.verify_step(START_MS + age_ms * VERIFY_HASTE).await;
+        };
+        if shutdown.or(verify).await.is_none() {
+            return;
+        }
         for step in 0..REPAIR_STEPS {
             let now_ms = clock.now_ms();
             // A step that fails is tried again with the next tick; what it could not do stays queued.

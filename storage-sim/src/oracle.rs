@@ -7,9 +7,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use holdfast_model::{ChunkId, Fence, LayoutVersion, NodeId, PinHash, ResourceId, Sequence, SiteName};
-use holdfast_record::{Pin, SealedRecord};
+use holdfast_record::{Ciphertext, Pin, SealedRecord};
 use holdfast_repository::StoreError;
 
 use crate::event_log::EventLog;
@@ -96,7 +95,7 @@ pub struct Oracle {
 
 #[derive(Default)]
 struct Facts {
-    expected: BTreeMap<ChunkId, Bytes>,
+    expected: BTreeMap<ChunkId, Ciphertext>,
     /// The lowest layout version by which it was told.
     acked: BTreeMap<ChunkId, LayoutVersion>,
     /// By layout version the highest epoch for which a session was told yes.

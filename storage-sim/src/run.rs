@@ -22,8 +22,9 @@ use crate::{
     disk::Stop,
     node::Repair,
     panics,
+    supervisor::{attempt, supervise},
     world::World,
-    writer::{Attempt, Pause},
+    writer::Pause,
 };
 
 /// Ids read in one call by the judge.
@@ -130,7 +131,7 @@ async fn live(seed: u64, options: Options) -> Outcome {
         writers.spawn(supervise(world.clone(), resource, writers.clone(), stop.clone()));
     }
     let tending = CancellationToken::new();
-    if world.is_moving {
+    if world.operator.moves() {
         tokio::spawn(world.authority.clone().keep_tending(tending.clone()));
     }
     let mut chaos = Chaos::new(world.clone());
@@ -140,6 +141,7 @@ async fn live(seed: u64, options: Options) -> Outcome {
     settle(&world, &mut chaos, &writers).await;
     tending.cancel();
     judge(&world, &mut chaos).await;
+    world.net.end();
     let (n_events, hash) = world.log.summary();
     Outcome {
         seed,
@@ -152,51 +154,6 @@ async fn live(seed: u64, options: Options) -> Outcome {
         time: world.age(),
         tail: world.log.tail(),
     }
-}
-
-/// Runs attempt after attempt, each in a process of its own; gives up on slow ones, which then are zombies.
-async fn supervise(world: Arc<World>, resource: ResourceId, writers: TaskTracker, stop: CancellationToken) {
-    let random = SimRandom::new(world.seed, &format!("supervisor {}", resource.0[0]));
-    while !stop.is_cancelled() {
-        if world.authority.is_committing(resource) {
-            if let Err(error) = world.authority.recover(resource).await {
-                world.log.add(format_args!("commit of {:02x} not decided: {error}", resource.0[0]));
-                sleep(Duration::from_millis(random.between(100, 3_000))).await;
-            }
-            continue;
-        }
-        let patience = Duration::from_millis(random.between(500, 40_000));
-        let Some(attempt) = attempt(&world, resource, &random) else { continue };
-        let (place, dies) = (attempt.place, random.per_mille(120));
-        let running = writers.spawn(attempt.run());
-        let abort = running.abort_handle();
-        let ended = tokio::select! {
-            biased;
-            _ = running => true,
-            () = sleep(patience) => false,
-            () = stop.cancelled() => false,
-        };
-        if !ended && dies {
-            abort.abort();
-            world.net.stop(place);
-        }
-        sleep(Duration::from_millis(random.between(10, 1_500))).await;
-    }
-}
-
-fn attempt(world: &Arc<World>, resource: ResourceId, random: &SimRandom) -> Option<Attempt> {
-    let lease = world.authority.claim(resource)?;
-    let (place, client) = world.writer();
-    let long = if random.per_mille(200) { 900 } else { 40 };
-    let time = Duration::from_secs(random.between(1, long));
-    let pause = match random.below(10) {
-        0 => Pause::Between(time),
-        1 | 2 => Pause::BeforeCommit(time),
-        _ => Pause::Never,
-    };
-    let cut_off = random.per_mille(500);
-    let random = SimRandom::new(world.seed, &format!("attempt {}", place.0));
-    Some(Attempt { world: world.clone(), lease, client, place, random, pause, cut_off })
 }
 
 /// Everything runs again, and what is under way comes to its end.
@@ -219,7 +176,7 @@ async fn settle(world: &Arc<World>, chaos: &mut Chaos, writers: &TaskTracker) {
             world.oracle.violated(Violation::Stuck(format!("a commit is not decided: {error}")));
         }
     }
-    if world.is_moving {
+    if world.operator.moves() {
         end_moves(world).await;
     }
     world.log.add(format_args!("settled"));

@@ -15,6 +15,7 @@ use holdfast_model::{
 use crate::{
     SimRandom,
     authority::POOL,
+    moves::Operator,
     net::{Place, address_of},
 };
 
@@ -43,20 +44,24 @@ const fn shape(
     Shape { sites, spares, replication: Replication { copies, ack_sites } }
 }
 
-const SHAPES: [Shape; 5] = [
+/// The last one is of worlds in which owners are replaced amid commits: most owners of every partition have a successor.
+const SHAPES: [Shape; 6] = [
     shape(&["a", "a", "b"], &["b", "c", WITNESS_SITE], (2, 2)),
     shape(&["a", "b", "c"], &["a", "d"], (3, 2)),
     shape(&["a", "a", "b", "b"], &["a", "c", WITNESS_SITE], (2, 2)),
     shape(&["a", "a", "b", "b", "c"], &["c", "d"], (3, 2)),
     shape(&["a", "a", "b", "c"], &["b", "d", WITNESS_SITE], (2, 2)),
+    shape(&["a", "b", "c"], &["b", "c"], (3, 2)),
 ];
+const AMID_COMMITS: usize = SHAPES.len() - 1;
 static FIRST: [OnceLock<Arc<Layout>>; SHAPES.len()] = [const { OnceLock::new() }; SHAPES.len()];
 
 static CHANGED: Mutex<BTreeMap<String, Arc<Layout>>> = Mutex::new(BTreeMap::new());
 
 /// Draws a shape, and the layout it begins with.
-pub fn draw(random: &SimRandom) -> (&'static Shape, Arc<Layout>) {
-    let index = usize::try_from(random.below(SHAPES.len() as u64)).expect("a few shapes");
+pub fn draw(random: &SimRandom, operator: Operator) -> (&'static Shape, Arc<Layout>) {
+    let drawn = usize::try_from(random.below(AMID_COMMITS as u64)).expect("a few shapes");
+    let index = if operator == Operator::AmidCommits { AMID_COMMITS } else { drawn };
     let shape = &SHAPES[index];
     (shape, FIRST[index].get_or_init(|| Arc::new(first(shape))).clone())
 }

@@ -26,6 +26,7 @@ use crate::{
     content::TENANT,
     disk::Stop,
     event_log::{EventLog, Trace},
+    moves::Operator,
     net::{Net, Place},
     node::{Repair, SimNode, Surroundings},
     oracle::{Oracle, Seen, Violation},
@@ -38,8 +39,6 @@ pub const COORDINATOR: Place = Place(500);
 const JUDGE: Place = Place(501);
 /// Of a thousand worlds, so many have nodes that repair.
 const REPAIR_WORLDS: u64 = 150;
-/// Of a thousand worlds, so many have an operator who changes owners; their nodes repair.
-const MOVING_WORLDS: u64 = 80;
 /// The first of the writers' machines: each attempt is a process of its own.
 const FIRST_WRITER: u32 = 1_000;
 /// PKCS#8 around a raw Ed25519 private key.
@@ -66,8 +65,8 @@ pub struct World {
     pub planted: Option<Planted>,
     /// Whether its nodes repair.
     pub repair: Repair,
-    /// Whether an operator changes who owns what.
-    pub is_moving: bool,
+    /// Whether somebody changes who owns what.
+    pub operator: Operator,
     /// The only site in which records rot, once one did.
     pub rotten_site: Mutex<Option<SiteName>>,
     lost_site: Mutex<Option<SiteName>>,
@@ -104,14 +103,15 @@ impl World {
         let random = SimRandom::new(seed, "shape");
         let net = Net::new(SimRandom::new(seed, "net"));
         let signer = signer(&random);
-        let (shape, layout) = shape::draw(&random);
-        let is_moving = SimRandom::new(seed, "operator world").per_mille(MOVING_WORLDS);
-        let repairs = random.per_mille(REPAIR_WORLDS) || is_moving;
+        let operator = Operator::draw(seed);
+        let (shape, layout) = shape::draw(&random, operator);
+        // Without repair no move would end.
+        let repairs = random.per_mille(REPAIR_WORLDS) || operator.moves();
         let repair = if repairs { Repair::On } else { Repair::Off };
         let verifier = signer.verifier();
-        let around = Surroundings { net: net.clone(), verifier, planted, repair, is_moving, seed, start };
+        let around = Surroundings { net: net.clone(), verifier, planted, repair, operator, seed, start };
         let machine = |(site, id): (&&str, u64)| Mutex::new(SimNode::new(id, site, around.clone()));
-        let nodes: Vec<Mutex<SimNode>> = machines(shape, is_moving).zip(1..).map(machine).collect();
+        let nodes: Vec<Mutex<SimNode>> = machines(shape, operator).zip(1..).map(machine).collect();
         let clock = Arc::new(SimClock::new(start));
         let client = client(&net, COORDINATOR, Role::Coordinator, clock.clone(), seed);
         let facts = (log.clone(), oracle.clone());
@@ -120,7 +120,7 @@ impl World {
         let resources =
             (0..random.between(2, 4)).map(|n| ResourceId([u8::try_from(n).expect("few") + 1; 16]));
         log.add(format_args!(
-            "seed {seed}: nodes {:?}, {} copies, moving {is_moving}, repair {repair:?}, planted {planted:?}",
+            "seed {seed}: nodes {:?}, {} copies, operator {operator:?}, repair {repair:?}, planted {planted:?}",
             layout.nodes.iter().map(|node| format!("{} in {}", node.id, node.site)).collect::<Vec<_>>(),
             layout.replication.copies
         ));
@@ -134,7 +134,7 @@ impl World {
             resources: resources.collect(),
             planted,
             repair,
-            is_moving,
+            operator,
             rotten_site: Mutex::default(),
             lost_site: Mutex::default(),
             off: Mutex::default(),
@@ -313,6 +313,6 @@ fn signer(random: &SimRandom) -> Signer {
 }
 
 /// The sites of all machines.
-fn machines(shape: &'static Shape, is_moving: bool) -> impl Iterator<Item = &'static &'static str> {
-    shape.sites.iter().chain(shape.spares.iter().filter(move |_| is_moving))
+fn machines(shape: &'static Shape, operator: Operator) -> impl Iterator<Item = &'static &'static str> {
+    shape.sites.iter().chain(shape.spares.iter().filter(move |_| operator.moves()))
 }

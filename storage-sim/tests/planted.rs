@@ -5,21 +5,17 @@ use holdfast_storage_sim::{Options, Planted, Violation, run};
 /// No defect may survive so many seeds.
 const SEEDS_MAX: u64 = 2_000;
 
-/// The first seed that shows a planted defect, and what it shows.
-fn found(planted: Planted) -> (u64, Vec<Violation>) {
+/// The first seed in which a planted defect does what it is known for.
+fn found(planted: Planted, does: impl Fn(&Violation) -> bool) -> u64 {
     let options = Options { planted: Some(planted), ..Options::default() };
-    let shows = |seed| {
-        let violations = run(seed, options).violations;
-        (!violations.is_empty()).then_some((seed, violations))
-    };
-    (0..SEEDS_MAX).find_map(shows).unwrap_or_else(|| panic!("{planted} is not found in {SEEDS_MAX} seeds"))
+    let shows = |seed: &u64| run(*seed, options).violations.iter().any(&does);
+    (0..SEEDS_MAX).find(shows).unwrap_or_else(|| panic!("{planted} is not found in {SEEDS_MAX} seeds"))
 }
 
 /// The same seed without the defect shows nothing: it is the defect that is found.
-fn is_found_by_its_own_fault(planted: Planted, shows: impl Fn(&Violation) -> bool) {
-    let (seed, violations) = found(planted);
-    assert!(violations.iter().any(shows), "{planted} shows as {violations:?}");
-    assert_eq!(run(seed, Options::default()).violations, Vec::new());
+fn is_found_by_its_own_fault(planted: Planted, does: impl Fn(&Violation) -> bool) {
+    let seed = found(planted, does);
+    assert_eq!(run(seed, Options::default()).violations, Vec::new(), "seed {seed}");
 }
 
 #[test]
@@ -87,7 +83,8 @@ fn a_new_owner_that_serves_pins_before_it_took_them_over_is_found() {
 }
 
 #[test]
-#[ignore = "not found yet: two owners must go at once while one of them has not heard of it and a commit comes in between"]
 fn a_write_by_a_layout_that_is_over_is_found() {
-    is_found_by_its_own_fault(Planted::AcceptOldLayout, |_| true);
+    is_found_by_its_own_fault(Planted::AcceptOldLayout, |one| {
+        matches!(one, Violation::CommitLost(_) | Violation::VoidCommitted(_) | Violation::TwoPins(_))
+    });
 }

@@ -59,6 +59,9 @@ async fn a_full_node_is_told_to_the_operator_and_the_backup_goes_on_when_it_has_
     let nodes = stdout(&world.cluster.holdfast(&["nodes"]));
     assert!(nodes.lines().any(|line| line.contains("node-1") && line.contains("disk is full")), "{nodes}");
     assert!(nodes.lines().any(|line| line.contains("node-2") && !line.contains("full")), "{nodes}");
+    let status = world.cluster.holdfast(&["status"]);
+    assert_eq!(status.status.code(), Some(3), "{}", stdout(&status));
+    assert!(stdout(&status).contains("storage: 1 node is full"), "{}", stdout(&status));
     world.verifies().await;
 
     world.reconfigure_node(0, "capacity", "\"100GiB\"").await;

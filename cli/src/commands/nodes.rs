@@ -1,12 +1,13 @@
 //! `holdfast nodes`: the storage nodes, as they answer now.
 
-use holdfast_proto::coordinator::{ListNodesRequest, ListNodesResponse, Node};
+use holdfast_proto::coordinator::{ListNodesRequest, ListNodesResponse, Node, StorageHealth};
 use holdfast_runtime::Exit;
 
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
     output::{self, Format, Table, say},
+    storage_health,
 };
 
 /// Show the storage nodes
@@ -20,7 +21,7 @@ pub struct Options {}
 pub async fn run(_options: Options, server: &ServerArguments, format: Format) -> Result<Exit, CliError> {
     let answer = client::connect(server)?.list_nodes(ListNodesRequest {}).await?.into_inner();
     format.print(&answer, print)?;
-    Ok(if answer.nodes.iter().all(|node| node.state == "up") { Exit::Ok } else { Exit::Exceptions })
+    Ok(if storage_health::is_fine(&health(&answer)) { Exit::Ok } else { Exit::Exceptions })
 }
 
 fn print(answer: &ListNodesResponse) {
@@ -33,6 +34,7 @@ fn print(answer: &ListNodesResponse) {
         "PARTITIONS",
         "RECORDS",
         "BELOW POLICY",
+        "UPLOADS",
         "SCRUBBED",
         "COMPARED",
         "ADDRESS",
@@ -57,6 +59,7 @@ fn print(answer: &ListNodesResponse) {
             partitions,
             node.records.to_string(),
             backlog(node),
+            uploads(node),
             scrubbed,
             output::time(node.last_comparison_ms),
             node.address.clone(),
@@ -65,13 +68,17 @@ fn print(answer: &ListNodesResponse) {
     }
     table.print("No storage nodes.");
     if !answer.nodes.is_empty() {
-        say!("{}", verdict(answer));
+        storage_health::lines(&health(answer)).iter().for_each(|line| say!("{line}"));
     }
     if answer.configuration_differs {
         say!(
             "The configuration asks for another layout: see `holdfast layout plan`, then `holdfast layout apply`."
         );
     }
+}
+
+fn health(answer: &ListNodesResponse) -> StorageHealth {
+    answer.storage.unwrap_or_default()
 }
 
 fn state(node: &Node) -> String {
@@ -93,51 +100,29 @@ fn backlog(node: &Node) -> String {
     format!("{text}, for {}", output::seconds(node.oldest_age_ms / 1000))
 }
 
-/// Whether every copy is where it should be, in one sentence.
-fn verdict(answer: &ListNodesResponse) -> String {
-    let away = answer.nodes.iter().filter(|node| node.state != "up").count();
-    let below: u64 = answer.nodes.iter().map(|node| node.records_below_policy).sum();
-    let incomplete: u64 = answer.nodes.iter().map(|node| node.partitions_incomplete).sum();
-    if away > 0 {
-        return format!("{} not answer: what they keep has a copy less until they are back.", does(away));
+/// What waits for the node's bucket; nothing for a node without one.
+fn uploads(node: &Node) -> String {
+    let Some(uploads) = &node.uploads else { return "-".to_owned() };
+    let mut text = uploads.waiting_segments.to_string();
+    if uploads.waiting_segments > 0 {
+        let (waiting, age) =
+            (output::bytes(uploads.waiting_bytes), output::seconds(uploads.oldest_age_ms / 1000));
+        text = format!("{text} ({waiting}), for {age}");
     }
-    if answer.moving || incomplete > 0 {
-        return format!("Partitions are moving: {incomplete} are not complete yet. Nothing is to be done.");
+    if uploads.held_segments > 0 {
+        text = format!("{text}, {} held back", uploads.held_segments);
     }
-    if below > 0 {
-        return format!(
-            "{below} records have too few copies and are being brought back. Nothing is to be done."
-        );
+    if uploads.failing_ms > 0 {
+        text = format!("{text}, failing for {}", output::seconds(uploads.failing_ms / 1000));
     }
-    "Every copy is where it should be, as far as the nodes know.".to_owned()
-}
-
-fn does(n: usize) -> String {
-    if n == 1 { "1 node does".to_owned() } else { format!("{n} nodes do") }
+    if uploads.last_error_class.is_empty() { text } else { format!("{text}: {}", uploads.last_error_class) }
 }
 
 #[cfg(test)]
 mod tests {
+    use holdfast_proto::coordinator::NodeUploads;
+
     use super::*;
-
-    fn two_nodes() -> ListNodesResponse {
-        let node = |id| Node { id, state: "up".to_owned(), duty: "data".to_owned(), ..Node::default() };
-        ListNodesResponse { nodes: vec![node(1), node(2)], ..ListNodesResponse::default() }
-    }
-
-    #[test]
-    fn the_last_line_says_whether_every_copy_is_where_it_should_be() {
-        assert!(verdict(&two_nodes()).starts_with("Every copy is where it should be"));
-        let mut below = two_nodes();
-        below.nodes[0].records_below_policy = 7;
-        assert!(verdict(&below).starts_with("7 records have too few copies"));
-        let mut moving = two_nodes();
-        (moving.moving, moving.nodes[1].partitions_incomplete) = (true, 3);
-        assert!(verdict(&moving).starts_with("Partitions are moving: 3 are not complete"));
-        let mut away = two_nodes();
-        away.nodes[0].state = "down".to_owned();
-        assert!(verdict(&away).starts_with("1 node does not answer"));
-    }
 
     #[test]
     fn a_backlog_names_what_is_worst() {
@@ -145,5 +130,27 @@ mod tests {
             Node { records_below_policy: 9, records_at_one_copy: 4, oldest_age_ms: 5_000, ..Node::default() };
         assert_eq!(backlog(&node), "9 (4 with one copy), for 5 s");
         assert_eq!(backlog(&Node::default()), "0");
+    }
+
+    #[test]
+    fn uploads_show_what_waits_and_what_is_wrong_and_nothing_without_a_bucket() {
+        let shown = |of: NodeUploads| uploads(&Node { uploads: Some(of), ..Node::default() });
+        assert_eq!(uploads(&Node::default()), "-");
+        assert_eq!(shown(NodeUploads::default()), "0");
+        let waiting = NodeUploads {
+            waiting_segments: 3,
+            waiting_bytes: 3 << 20,
+            oldest_age_ms: 5_000,
+            ..NodeUploads::default()
+        };
+        assert_eq!(shown(waiting.clone()), "3 (3.0 MiB), for 5 s");
+        let away = NodeUploads {
+            failing_ms: 180_000,
+            last_error_class: "unreachable".to_owned(),
+            ..waiting.clone()
+        };
+        assert_eq!(shown(away), "3 (3.0 MiB), for 5 s, failing for 3 min: unreachable");
+        let held = NodeUploads { held_segments: 1, last_error_class: "damaged".to_owned(), ..waiting };
+        assert_eq!(shown(held), "3 (3.0 MiB), for 5 s, 1 held back: damaged");
     }
 }

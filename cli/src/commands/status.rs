@@ -1,12 +1,13 @@
 //! `holdfast status`: is everybody protected? The answer stands in the first line.
 
-use holdfast_proto::coordinator::{GetStatusRequest, GetStatusResponse, TenantStatus};
+use holdfast_proto::coordinator::{GetStatusRequest, GetStatusResponse, StorageHealth, TenantStatus};
 use holdfast_runtime::Exit;
 
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
     output::{self, Format, Table, say},
+    storage_health,
 };
 
 /// Parked jobs named one by one; the others are counted.
@@ -37,7 +38,11 @@ fn is_fine(answer: &GetStatusResponse) -> bool {
         .tenants
         .iter()
         .all(|t| t.protected == t.resources && t.last_run_failed == 0 && t.items_failed == 0);
-    everybody && answer.jobs_parked == 0 && answer.nodes_up == answer.nodes
+    everybody && answer.jobs_parked == 0 && storage_health::is_fine(&health(answer))
+}
+
+fn health(answer: &GetStatusResponse) -> StorageHealth {
+    answer.storage.unwrap_or_default()
 }
 
 /// The answer in one line: whether everybody is protected, and if not, why.
@@ -55,10 +60,10 @@ fn headline(answer: &GetStatusResponse) -> String {
         (sum(|tenant| tenant.last_run_failed), "whose last run failed"),
         (sum(|tenant| tenant.items_failed), "failed items"),
         (answer.jobs_parked, "parked jobs"),
-        (answer.nodes.saturating_sub(answer.nodes_up), "storage nodes down"),
     ];
-    let reasons: Vec<String> =
-        reasons.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what}: {n}")).collect();
+    let reasons =
+        reasons.into_iter().filter(|(n, _)| *n > 0).chain(storage_health::problems(&health(answer)));
+    let reasons: Vec<String> = reasons.map(|(n, what)| format!("{what}: {n}")).collect();
     format!("ATTENTION: {protected} of {resources} protected; {}.", reasons.join(", "))
 }
 
@@ -84,8 +89,11 @@ fn parked(answer: &GetStatusResponse) -> Vec<String> {
 
 fn show(answer: &GetStatusResponse, failed: bool) {
     say!("{}", headline(answer));
+    if answer.nodes > 0 {
+        storage_health::lines(&health(answer)).iter().for_each(|line| say!("storage: {line}"));
+    }
     say!(
-        "storage: {} of {} nodes, {} of {} sites answer · jobs: {} running, {} queued, {} parked · leader: {}",
+        "answering: {} of {} nodes, {} of {} sites · jobs: {} running, {} queued, {} parked · leader: {}",
         answer.nodes_up,
         answer.nodes,
         answer.sites_up,
@@ -123,8 +131,8 @@ fn show(answer: &GetStatusResponse, failed: bool) {
     if items_failed > 0 && !failed {
         say!("failed items: `holdfast status --failed` groups them by cause");
     }
-    if answer.nodes_up < answer.nodes {
-        say!("storage nodes down: `holdfast nodes` names them and why");
+    if !storage_health::is_fine(&health(answer)) {
+        say!("storage: `holdfast nodes` names the nodes and why");
     }
     if failed {
         let mut table = Table::new(&["TENANT", "CAUSE", "ITEMS", "RESOURCES", "FOR EXAMPLE"]);
@@ -158,13 +166,25 @@ mod tests {
         let mut bad = answer();
         bad.tenants[0].protected = 2;
         bad.tenants[0].never_backed_up = 1;
-        (bad.jobs_parked, bad.nodes_up) = (7, 2);
+        bad.jobs_parked = 7;
+        let health = StorageHealth { nodes_away: 1, records_below_policy: 12, ..StorageHealth::default() };
+        bad.storage = Some(health);
         assert_eq!(
             headline(&bad),
-            "ATTENTION: 2 of 3 protected; never backed up: 1, parked jobs: 7, storage nodes down: 1."
+            "ATTENTION: 2 of 3 protected; never backed up: 1, parked jobs: 7, storage nodes down: 1, records with too few copies: \
+             12."
         );
-        let empty = GetStatusResponse { nodes: 3, nodes_up: 2, ..GetStatusResponse::default() };
-        assert_eq!(headline(&empty), "ATTENTION: 0 of 0 protected; storage nodes down: 1.");
+        let full = StorageHealth { nodes_full: 1, ..StorageHealth::default() };
+        let empty = GetStatusResponse { storage: Some(full), ..GetStatusResponse::default() };
+        assert_eq!(headline(&empty), "ATTENTION: 0 of 0 protected; full storage nodes: 1.");
+    }
+
+    #[test]
+    fn a_nearly_full_node_and_a_move_leave_everybody_protected() {
+        let health = StorageHealth { nodes_nearly_full: 1, moving: true, ..StorageHealth::default() };
+        let fine = GetStatusResponse { storage: Some(health), ..answer() };
+        assert!(is_fine(&fine));
+        assert_eq!(headline(&fine), "Everybody is protected: 3 of 3.");
     }
 
     #[test]

@@ -108,7 +108,7 @@ async fn start_nodes(cluster: &LocalCluster, shutdown: &Shutdown) -> Result<Vec<
     Ok(nodes)
 }
 
-/// A node whose state takes no more ends itself: here nobody else is there to start it again.
+/// A node whose state takes no more, or that lost a disk, ends itself: here nobody else is there to start it again.
 async fn keep_running(
     mut node: NodeHandle,
     options: StorageNodeOptions,
@@ -116,7 +116,7 @@ async fn keep_running(
 ) -> Result<(), holdfast_storage_node::Error> {
     loop {
         match node.join().await {
-            Err(holdfast_storage_node::Error::StateFailed) if !shutdown.is_triggered() => {}
+            Err(error) if error.is_mended_by_restart() && !shutdown.is_triggered() => {}
             ended => return ended,
         }
         if shutdown.or(tokio::time::sleep(RESTART_PAUSE)).await.is_none() {

@@ -42,6 +42,10 @@ pub struct State {
     pub hides_pins: bool,
     /// Refuses pins without storing anything.
     pub refuses_pins: bool,
+    /// Takes in no more copies from other nodes.
+    pub repair_stopped: bool,
+    /// How its uploads stand, if it has a bucket.
+    pub uploads: Option<UploadStatus>,
 }
 
 #[derive(Clone)]
@@ -95,6 +99,8 @@ impl StorageNode for FakeNode {
             generation: state.generation,
             epoch: state.epoch,
             pins: state.pins.len() as u64,
+            repair_stopped: state.repair_stopped,
+            uploads: state.uploads.clone(),
             ..Default::default()
         }))
     }

@@ -132,17 +132,17 @@ impl World {
     }
 
     fn channel(&self, role: Role) -> Wire {
+        InterceptedService::new(self.bare_channel(role), TraceInjector)
+    }
+
+    pub fn bare_channel(&self, role: Role) -> Channel {
         let tls = self.pki.issue(role, "tester", &[]).unwrap().options();
         let address = self.coordinators[0].0.addr.to_string();
-        InterceptedService::new(Channels::connect(&address, &tls, Role::Coordinator).unwrap(), TraceInjector)
+        Channels::connect(&address, &tls, Role::Coordinator).unwrap()
     }
 
     pub fn operator(&self) -> OperatorApiClient<Wire> {
         OperatorApiClient::new(self.channel(Role::Operator))
-    }
-
-    pub fn operator_as(&self, role: Role) -> OperatorApiClient<Wire> {
-        OperatorApiClient::new(self.channel(role))
     }
 
     pub fn worker(&self) -> WorkerApiClient<Wire> {

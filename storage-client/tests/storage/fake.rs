@@ -146,7 +146,7 @@ impl Fake {
         self.versions.lock().unwrap().insert(offered);
         if offered < moved_in {
             let reason = format!("it works by layout {offered}, the pool moved in layout {moved_in}");
-            return Err(ErrorCode::Unavailable.status(reason));
+            return Err(ErrorCode::not_yet(reason));
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Fake {
     fn pins_by_layout(&self, metadata: &MetadataMap) -> Result<(), Status> {
         self.by_layout(metadata)?;
         if self.faults().not_ready {
-            return Err(ErrorCode::Unavailable.status("partition 1 is not taken over yet"));
+            return Err(ErrorCode::not_yet("partition 1 is not taken over yet"));
         }
         Ok(())
     }

@@ -100,6 +100,21 @@ async fn work_by_a_layout_that_is_over_is_reported_as_such_and_stores_nothing() 
 }
 
 #[tokio::test]
+async fn an_owner_that_waits_for_the_pool_is_not_taken_for_one_that_is_away() {
+    let cluster = cluster(&["a", "b"], 2, 2).await;
+    // Once a node is marked down, it stays so for longer than the test.
+    let session = cluster.session_with(|options| options.down_for = HumanDuration::seconds(3_600)).await;
+    let first_owner = |n: &u64| cluster.owners(record(*n, 1).header.id)[0] == NodeId(1);
+    let sent: Vec<_> = (0..200).filter(first_owner).take(20).map(|n| record(n, 300)).collect();
+    cluster.nodes[0].set(|faults| faults.moved_in = 6);
+    assert_eq!(session.have(&ids(&sent)).await, Ok(vec![false; 20]));
+    cluster.nodes[0].set(|faults| faults.moved_in = 0);
+    session.put(sent.clone()).await.unwrap();
+    let placed = cluster.nodes[0].state().put_order.clone();
+    assert!(sent.iter().all(|record| placed.contains(&record.header.id)), "its first owner was passed over");
+}
+
+#[tokio::test]
 async fn an_owner_that_works_by_a_newer_layout_counts_neither_for_nor_against_a_commit() {
     let cluster = cluster(&["a", "b", "c"], 3, 2).await;
     let (client, layout) = (cluster.client(), cluster.layout.clone());

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
-    index::MemoryIndex,
+    index::{ChunkIndex, MemoryIndex},
     segment::SegmentIdentity,
     space::StopPercents,
     testing::{FaultyDisk, Rig, SESSION, TENANT, caller, record},
@@ -73,8 +73,8 @@ fn committer(rig: &Rig, index: Arc<TestIndex>) -> Committer {
         data: SegmentWriter::new(setup.clone(), SegmentClass::Data, None),
         tree: SegmentWriter::new(setup.clone(), SegmentClass::Tree, None),
         touches: TouchLog::new(disk.clone(), dir.clone(), &[]),
-        index,
-        reader: Arc::new(SegmentReader::new(disk.clone())),
+        index: Arc::new(TouchedIndex::new(index)),
+        reader: Arc::new(SegmentReader::new(disk.clone(), 8)),
         space: Arc::new(Space::new(disk, dir, 1 << 30, StopPercents { ingest: 90, repair: 85 })),
         setup,
         clock: rig.clock.clone(),
@@ -88,9 +88,13 @@ fn committer(rig: &Rig, index: Arc<TestIndex>) -> Committer {
 }
 
 async fn put(committer: &mut Committer, n: u32) -> PutResult {
+    put_in(committer, n, 5).await
+}
+
+async fn put_in(committer: &mut Committer, n: u32, epoch: u64) -> PutResult {
     let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
     let (reply, answer) = oneshot::channel();
-    let work = Work::Put { records: vec![record(n, 5_000)], epoch: 5, reply, permit };
+    let work = Work::Put { records: vec![record(n, 5_000)], epoch, reply, permit };
     let mut group = committer.new_group();
     assert!(committer.take(&mut group, work).is_none());
     committer.commit(group);
@@ -128,6 +132,22 @@ async fn the_index_is_not_made_durable_on_a_disk_without_room_for_it() {
     rig.faults.used_percent.store(50, Ordering::Relaxed);
     committer.checkpoint_if_due();
     assert_eq!(index.checkpoints.load(Ordering::Relaxed), 1, "as soon as there is room");
+}
+
+#[tokio::test]
+async fn a_put_of_a_known_record_alone_makes_a_checkpoint_due() {
+    let rig = Rig::new();
+    let index = Arc::new(TestIndex::default());
+    let mut committer = committer(&rig, index.clone());
+    put(&mut committer, 1).await.unwrap();
+    rig.clock.advance(60_000);
+    committer.checkpoint_if_due();
+    assert_eq!(put_in(&mut committer, 1, 6).await.unwrap(), vec![PutOutcome::Exists]);
+    rig.clock.advance(60_000);
+    committer.checkpoint_if_due();
+    assert_eq!(index.checkpoints.load(Ordering::Relaxed), 2);
+    let entry = index.get_many(&[record(1, 5_000).key()]).unwrap()[0].unwrap();
+    assert_eq!(entry.touch_epoch, 6);
 }
 
 #[tokio::test]

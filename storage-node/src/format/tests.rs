@@ -182,6 +182,60 @@ async fn unknown_check_and_gc_features_are_passed_over_and_kept() {
     assert!(!rig.open().store().may_condemn(&segment));
 }
 
+/// Ruins the first block of a sealed segment, and lets the scrub find it; says what the block is then.
+async fn ruined_and_scrubbed(used: &str) -> (Rig, Option<holdfast_record::Superblock>) {
+    let rig = stopped().await;
+    edit_marker(&rig, "\"features\":", &format!("\"features-used\": {used}, \"features\":"));
+    let path = rig.segment("data");
+    fs::remove_file(path.with_file_name(format!("{}.mark", segment_name(&path)))).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[GC_AT + 20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let node = rig.open();
+    while node.scrub_step(2_000_000, Pace::AtOnce).await.unwrap() != Step::Idle {}
+    assert!(node.status().unwrap().quarantined_records > 0, "not reported");
+    drop(node);
+    let block = holdfast_record::Superblock::decode(&fs::read(&path).unwrap()).ok();
+    (rig, block)
+}
+
+#[tokio::test]
+async fn a_superblock_made_anew_needs_all_that_any_segment_of_the_folder_may_need() {
+    let (_rig, block) = ruined_and_scrubbed("{\"gc\": 4, \"check\": 0}").await;
+    assert_eq!(block.unwrap().features, Features { gc: 4, ..Features::default() });
+    let (_rig, block) = ruined_and_scrubbed("{}").await;
+    assert_eq!(block.unwrap().features, Features::default());
+    // Another build may know how to make it; this one leaves it.
+    let (_rig, block) = ruined_and_scrubbed("{\"write\": 4}").await;
+    assert!(block.is_none());
+}
+
+#[tokio::test]
+async fn a_segment_whose_superblock_cannot_be_read_counts_to_have_all_features() {
+    let rig = stopped().await;
+    edit_marker(&rig, "\"features\":", "\"features-used\": {\"gc\": 4}, \"features\":");
+    let path = rig.segment("data");
+    let segment = patch(&path, 0, b"H");
+    assert!(rig.open().store().may_condemn(&segment), "its superblock says that it needs nothing");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(!rig.open().store().may_condemn(&segment));
+
+    // It is open, and this build may not know how to write to it, or how to read it.
+    for verb in ["write", "read"] {
+        let rig = stopped().await;
+        let used = format!("\"features-used\": {{\"{verb}\": 4}}, \"features\":");
+        edit_marker(&rig, "\"features\":", &used);
+        let path = rig.segment("data");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4_000] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let told = refusal(&rig);
+        assert!(told.contains(&format!("needs the {verb} features 0x4")), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn what_this_build_writes_needs_no_features() {
     let rig = stopped().await;

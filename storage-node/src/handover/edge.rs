@@ -1,18 +1,48 @@
-//! A page of what is handed over, on the wire and back.
+//! What is asked for at a handover, and a page of what is handed over, on the wire and back.
 
 use bytes::Bytes;
-use holdfast_model::{Epoch, SessionId};
+use holdfast_model::{Epoch, LayoutVersion, PARTITION_COUNT, PartitionId, Sequence, SessionId};
 use holdfast_proto::{
     convert::{WireError, id, required},
     storage,
 };
 use holdfast_record::Pin;
 
-use super::{SpacePage, SpaceState};
+use super::{HandoverQuestion, SpacePage, SpaceState};
 use crate::{
     Error,
+    node::limit,
     state::{Checkpoint, CheckpointId, PinSpace, Session},
 };
+
+/// To the wire.
+pub(crate) fn question_to_wire(question: &HandoverQuestion) -> storage::HandOverRequest {
+    let HandoverQuestion { partitions, moved_in, after } = question;
+    storage::HandOverRequest {
+        partitions: partitions.iter().map(|one| u32::from(one.0)).collect(),
+        moved_in: moved_in.0,
+        after_space: after.map_or_else(Bytes::new, |(space, _)| space.to_bytes()),
+        after_sequence: after.and_then(|(_, sequence)| sequence).map(|sequence| sequence.0),
+    }
+}
+
+/// And back.
+pub(crate) fn question_from_wire(wire: storage::HandOverRequest) -> Result<HandoverQuestion, Error> {
+    let wrong = |field| Error::Wire(WireError { field, problem: "out of range or of the wrong length" });
+    limit("partitions", wire.partitions.len(), usize::from(PARTITION_COUNT))?;
+    let partitions = wire.partitions.into_iter().map(|one| {
+        let known = u16::try_from(one).ok().filter(|one| *one < PARTITION_COUNT);
+        known.map(PartitionId).ok_or_else(|| wrong("partitions"))
+    });
+    let after = if wire.after_space.is_empty() {
+        None
+    } else {
+        let space = PinSpace::from_bytes(&wire.after_space).ok_or_else(|| wrong("after_space"))?;
+        Some((space, wire.after_sequence.map(Sequence)))
+    };
+    let partitions = partitions.collect::<Result<_, _>>()?;
+    Ok(HandoverQuestion { partitions, moved_in: LayoutVersion(wire.moved_in), after })
+}
 
 /// To the wire.
 pub(crate) fn page_to_wire(page: SpacePage) -> storage::HandOverResponse {

@@ -3,9 +3,15 @@
 //! Who keeps the pins of a partition is one set of nodes per layout. Owners before are frozen as soon as they have installed
 //! the layout, and only then they answer; a new owner answers for a partition only after it has taken it over.
 //! Invariant: what was committed under the layout before is known to every new owner before it answers anybody.
+//!
+//! A pin on a minority of the owners before is void. A new owner does not take it over; one that was an owner before keeps a
+//! void pin, unless another pin of its sequence was committed, which then takes its place: nobody was ever told that the void
+//! one is stored, and a sequence has one pin.
 
+mod answer;
 mod decide;
 mod edge;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +19,37 @@ use bytes::Bytes;
 use holdfast_model::{
     Fence, Layout, LayoutNode, LayoutVersion, Millis, NodeId, PartitionId, Sequence, SessionId,
 };
-use holdfast_record::Pin;
 
-pub(crate) use edge::{page_from_wire, page_to_wire};
+pub(crate) use edge::{page_from_wire, page_to_wire, question_from_wire, question_to_wire};
 
 use crate::{
     Error, Node,
     peers::PeerError,
-    session::LEASE,
-    state::{Checkpoint, PinSpace, Session, TakenSpace},
+    state::{Checkpoint, PinSpace, Session},
 };
-use decide::{Quorum, decide};
+use decide::Quorum;
+use take::{Known, add_page};
 
-/// Pins in one page.
-const PAGE_PINS: usize = 4_096;
-/// Bytes of pins and job checkpoints in one page, unless a single job checkpoint is larger.
-const PAGE_BYTES: usize = 8 << 20;
 /// Pages of one node in one try.
 const PAGES_MAX: usize = 65_536;
 /// How long after a try that could not decide everything the next one begins.
 const RETRY_MS: Millis = 2_000;
+/// What one owner before may tell in one try, since all of it is in memory until everybody has told the same: bytes of pins and job
+/// checkpoints. Where it is more, fewer partitions are taken over at once.
+const TOLD_BYTES_MAX: usize = 64 << 20;
+/// About what a space and a pin take beside their bytes.
+const TOLD_OVERHEAD: usize = 128;
+
+/// How a try to take over some partitions ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Tried {
+    /// What could be decided is taken over.
+    Decided,
+    /// Too few owners before answer: they would not for other partitions either.
+    TooFew,
+    /// There is too much of it for one try.
+    TooMuch,
+}
 
 /// What a node knows of the pins of a space. A lease end in here is what is left of it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -56,11 +73,32 @@ pub struct SpacePage {
     pub more: bool,
 }
 
-/// The place behind which the next page begins.
-pub type SpacePlace = Option<(PinSpace, Sequence)>;
+impl SpacePage {
+    /// About how many bytes it takes.
+    fn len(&self) -> usize {
+        let of_space = |(_, state): &(PinSpace, SpaceState)| {
+            let checkpoint = state.checkpoint.as_ref().map_or(0, |(one, roots)| one.body.len() + roots.len());
+            let pins = state.pins.iter().map(|(_, pin)| pin.len() + TOLD_OVERHEAD);
+            TOLD_OVERHEAD + checkpoint + pins.sum::<usize>()
+        };
+        self.spaces.iter().map(of_space).sum()
+    }
+}
 
-/// What each owner before said that answered.
-type Answers = Vec<BTreeMap<PinSpace, SpaceState>>;
+/// The place behind which the next page begins: the last space of the page before and the last of its pins. A space without
+/// one was begun, but no pin of it had room.
+pub type SpacePlace = Option<(PinSpace, Option<Sequence>)>;
+
+/// What a new owner asks an owner before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandoverQuestion {
+    /// Of which partitions.
+    pub partitions: BTreeSet<PartitionId>,
+    /// The version in which they moved.
+    pub moved_in: LayoutVersion,
+    /// Where the page before ended; none from the start.
+    pub after: SpacePlace,
+}
 
 impl Node {
     /// Whether this node may answer for the pins of a partition: it does not while they are still at its owners before.
@@ -68,197 +106,109 @@ impl Node {
         !layout.previous.contains_key(&partition) || self.state.taken_over(partition) >= layout.moved_in
     }
 
-    /// What this node knows of the pins of partitions that moved. Blocks on the disk.
-    pub fn hand_over(
-        &self,
-        partitions: &BTreeSet<PartitionId>,
-        moved_in: LayoutVersion,
-        after: SpacePlace,
-    ) -> Result<SpacePage, Error> {
-        self.state.deciding(|| {
-            let layout = self.layout().ok_or(Error::NoLayout)?;
-            if layout.version < moved_in {
-                // Not frozen yet: a pin may still be stored here by the layout before.
-                return Err(Error::NotReady(partitions.first().copied().unwrap_or(PartitionId(0))));
-            }
-            let spaces = self.state.spaces_of(partitions);
-            let (mut page, mut n_pins, mut n_bytes) = (SpacePage::default(), 0, 0);
-            for space in spaces.into_iter().filter(|one| after.is_none_or(|(last, _)| *one >= last)) {
-                if n_pins >= PAGE_PINS || n_bytes >= PAGE_BYTES {
-                    page.more = true;
-                    break;
-                }
-                let behind = after.filter(|(last, _)| *last == space).map(|(_, sequence)| sequence);
-                let mut state = self.space_state(&space, behind)?;
-                let checkpoint = state.checkpoint.as_ref();
-                n_bytes += checkpoint.map_or(0, |(checkpoint, roots)| checkpoint.body.len() + roots.len());
-                let fits = state.pins.iter().take_while(|(_, pin)| {
-                    let is_room = n_pins < PAGE_PINS && n_bytes < PAGE_BYTES;
-                    (n_pins, n_bytes) = (n_pins + 1, n_bytes + pin.len());
-                    is_room
-                });
-                let n = fits.count();
-                page.more = n < state.pins.len();
-                state.pins.truncate(n);
-                page.spaces.push((space, state));
-                if page.more {
-                    break;
-                }
-            }
-            Ok(page)
-        })
-    }
-
-    fn space_state(&self, space: &PinSpace, behind: Option<Sequence>) -> Result<SpaceState, Error> {
-        let mut pins = self.state.pins(space, 0)?;
-        pins.retain(|(sequence, _)| behind.is_none_or(|behind| *sequence > behind));
-        let checkpoint = if behind.is_none() { self.state.checkpoint(space)? } else { None };
-        let checkpoint = match checkpoint {
-            Some(checkpoint) => Some((checkpoint, self.state.checkpoint_roots(space)?)),
-            None => None,
-        };
-        let now = self.lease_now_ms();
-        let open = self.state.sessions_of(space).into_iter().filter(|(_, one)| one.lease_end_ms > now);
-        let left = open.map(|(id, one)| (id, Session { lease_end_ms: one.lease_end_ms - now, ..one }));
-        Ok(SpaceState { fence: self.state.highest_fence(space), pins, checkpoint, sessions: left.collect() })
-    }
-
     /// Takes over what it can of the pin partitions that moved here; what cannot be decided yet is asked for again later.
     pub(crate) async fn handover_step(&self, layout: &Layout, now_ms: Millis) -> Result<(), Error> {
-        let owed = |one: &PartitionId| layout.owns_pins(self.id, *one) && !self.is_taken_over(layout, *one);
-        let mut groups: BTreeMap<Vec<NodeId>, BTreeSet<PartitionId>> = BTreeMap::new();
-        for partition in layout.previous.keys().copied().filter(owed) {
+        let mut groups: BTreeMap<Vec<NodeId>, Vec<PartitionId>> = BTreeMap::new();
+        for partition in self.owed_pins(layout) {
             let previous = layout.previous_of(partition).map(|node| node.id).collect();
-            groups.entry(previous).or_default().insert(partition);
+            groups.entry(previous).or_default().push(partition);
         }
         if groups.is_empty() || now_ms < self.repair.handover_not_before() {
             return Ok(());
         }
         self.repair.handover_later(now_ms.saturating_add(RETRY_MS));
         for (previous, partitions) in groups {
-            let mut answers = Answers::new();
-            for peer in previous.iter().filter_map(|id| layout.node(*id)) {
-                match self.known_to(peer, &partitions, layout.moved_in).await? {
-                    Ok(known) => answers.push(known),
-                    Err(error) => {
-                        tracing::debug!(peer = %peer.id, %error, "pins are not handed over yet");
-                    }
+            let (mut rest, mut at_once) = (&partitions[..], partitions.len());
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(at_once.min(rest.len()));
+                match self.take_over_from(layout, &previous, now).await? {
+                    Tried::Decided => rest = later,
+                    Tried::TooMuch => at_once = now.len().div_ceil(2),
+                    Tried::TooFew => break,
                 }
-            }
-            let n_answers = answers.len();
-            let quorum = Quorum { rule: layout.handover, n_previous: previous.len(), n_answers };
-            if quorum.is_reached() {
-                self.take_over(layout, quorum, partitions, answers).await?;
             }
         }
         Ok(())
     }
 
-    /// Everything a node knows of partitions.
+    async fn take_over_from(
+        &self,
+        layout: &Layout,
+        previous: &[NodeId],
+        partitions: &[PartitionId],
+    ) -> Result<Tried, Error> {
+        let partitions: BTreeSet<_> = partitions.iter().copied().collect();
+        // One partition is as small as it gets.
+        let most = if partitions.len() > 1 { TOLD_BYTES_MAX } else { usize::MAX };
+        let mut question = HandoverQuestion { partitions, moved_in: layout.moved_in, after: None };
+        let mut answers = Vec::new();
+        for peer in previous.iter().filter_map(|id| layout.node(*id)) {
+            match self.known_to(peer, &mut question, most).await? {
+                Ok(Some(known)) => answers.push(known),
+                Ok(None) => return Ok(Tried::TooMuch),
+                Err(error) => tracing::debug!(peer = %peer.id, %error, "pins are not handed over yet"),
+            }
+        }
+        let quorum = Quorum { rule: layout.handover, n_previous: previous.len(), n_answers: answers.len() };
+        if !quorum.is_reached() {
+            return Ok(Tried::TooFew);
+        }
+        self.take_over(layout, quorum, question.partitions, answers).await?;
+        Ok(Tried::Decided)
+    }
+
+    /// Everything a node knows of what is asked for, page by page; none when that is more than `most` bytes.
     async fn known_to(
         &self,
         peer: &LayoutNode,
-        partitions: &BTreeSet<PartitionId>,
-        moved_in: LayoutVersion,
-    ) -> Result<Result<BTreeMap<PinSpace, SpaceState>, PeerError>, Error> {
-        let mut known: BTreeMap<PinSpace, SpaceState> = BTreeMap::new();
-        let mut after: SpacePlace = None;
+        question: &mut HandoverQuestion,
+        most: usize,
+    ) -> Result<Result<Option<Known>, PeerError>, Error> {
+        let (mut known, mut n_bytes) = (Known::new(), 0);
+        question.after = None;
         for _ in 0..PAGES_MAX {
-            let page = if peer.id == self.id {
-                Ok(self.hand_over(partitions, moved_in, after)?)
-            } else {
-                let answer = self.peers.repair().hand_over(peer, partitions, moved_in, after).await;
-                self.note_reach(peer, &answer);
-                answer
-            };
-            let page = match page {
+            let page = match self.page_of(peer, question).await? {
                 Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
-            let place = page.spaces.last().map(|(space, state)| {
-                (*space, state.pins.last().map_or(Sequence(0), |(sequence, _)| *sequence))
-            });
-            for (space, state) in page.spaces {
-                let is_asked = partitions.contains(&PartitionId::of_pins(space.tenant, space.resource));
-                if !is_asked || !state.pins.iter().all(|(sequence, pin)| is_pin_of(&space, *sequence, pin)) {
-                    return Ok(Err(PeerError::Nonsense));
-                }
-                let all = known.entry(space).or_default();
-                all.fence = all.fence.max(state.fence);
-                all.pins.extend(state.pins);
-                all.checkpoint = state.checkpoint.or(all.checkpoint.take());
-                all.sessions = state.sessions;
+            let more = page.more;
+            n_bytes += page.len();
+            let Some(place) = add_page(&mut known, question, page) else {
+                return Ok(Err(PeerError::Nonsense));
+            };
+            if n_bytes > most {
+                return Ok(Ok(None));
             }
-            if !page.more {
-                return Ok(Ok(known));
+            if !more {
+                return Ok(Ok(Some(known)));
             }
-            if place <= after {
+            if place <= question.after {
                 return Ok(Err(PeerError::Nonsense));
             }
-            after = place;
+            question.after = place;
         }
         Ok(Err(PeerError::TooSlow))
     }
 
-    async fn take_over(
+    async fn page_of(
         &self,
-        layout: &Layout,
-        quorum: Quorum,
-        mut partitions: BTreeSet<PartitionId>,
-        mut answers: Answers,
-    ) -> Result<(), Error> {
-        let spaces: BTreeSet<PinSpace> = answers.iter().flat_map(BTreeMap::keys).copied().collect();
-        let mut taken = Vec::new();
-        for space in spaces {
-            let known = answers.iter_mut().filter_map(|answer| answer.remove(&space)).collect();
-            match decide(quorum, known) {
-                Some(one) => taken.push((space, one)),
-                None => drop(partitions.remove(&PartitionId::of_pins(space.tenant, space.resource))),
-            }
+        peer: &LayoutNode,
+        question: &HandoverQuestion,
+    ) -> Result<Result<SpacePage, PeerError>, Error> {
+        if peer.id == self.id {
+            return match self.hand_over(self.id, question.clone()).await {
+                // A newer layout was installed meanwhile: what is owed by that is asked for next.
+                Err(error @ (Error::NotHanded { .. } | Error::NotReady(_))) => {
+                    Ok(Err(PeerError::Refused { reason: error.to_string() }))
+                }
+                page => page.map(Ok),
+            };
         }
-        taken.retain(|(space, _)| partitions.contains(&PartitionId::of_pins(space.tenant, space.resource)));
-        let partitions: Vec<PartitionId> = partitions.into_iter().collect();
-        self.state.deciding(|| {
-            // A newer move decides anew, by what it says of the owners before.
-            let is_current = self.layout().is_some_and(|now| now.moved_in == layout.moved_in);
-            if !is_current || partitions.is_empty() {
-                return Ok(());
-            }
-            for (space, one) in taken {
-                self.store_taken(&space, one)?;
-            }
-            self.state.set_taken_over(&partitions, layout.moved_in)?;
-            tracing::info!(n_partitions = partitions.len(), layout = layout.version.0, "pins taken over");
-            Ok(())
-        })
-    }
-
-    fn store_taken(&self, space: &PinSpace, mut taken: TakenSpace) -> Result<(), Error> {
-        let now = self.lease_now_ms();
-        let lease_ms = u64::try_from(LEASE.as_millis()).expect("minutes");
-        for (_, session) in &mut taken.sessions {
-            session.lease_end_ms = now + session.lease_end_ms.min(lease_ms);
-        }
-        let own: BTreeMap<Sequence, Bytes> = self.state.pins(space, 0)?.into_iter().collect();
-        let here = self.state.checkpoint_id(space)?;
-        taken.checkpoint = taken.checkpoint.filter(|(one, _)| here.is_none_or(|here| one.id > here));
-        let (had, lacked): (Vec<_>, Vec<_>) =
-            taken.pins.into_iter().partition(|(sequence, pin)| own.get(sequence) == Some(pin));
-        taken.pins = lacked;
-        self.state.take_over(space, &taken)?;
-        for (sequence, pin) in &had {
-            self.pin_log().append_if_missing((*space, *sequence), pin)?;
-        }
-        for (sequence, pin) in &taken.pins {
-            self.pin_log().append((*space, *sequence), pin)?;
-        }
-        Ok(())
+        let answer = self.peers.repair().hand_over(peer, question).await;
+        self.note_reach(peer, &answer);
+        Ok(answer)
     }
 }
 
-fn is_pin_of(space: &PinSpace, sequence: Sequence, bytes: &Bytes) -> bool {
-    Pin::decode(bytes).is_ok_and(|pin| {
-        (pin.tenant, pin.resource, pin.workload) == (space.tenant, space.resource, space.workload)
-            && pin.sequence == sequence
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ impl ChunkIndex for MemoryIndex {
         }
         for (key, epoch) in &batch.touches {
             if let Some(entry) = tables.entries.get_mut(key) {
-                entry.touch_epoch = entry.touch_epoch.max(*epoch);
+                *entry = entry.touched(*epoch);
             }
         }
         for (key, write_epoch, lock_floor_ms) in &batch.raises {

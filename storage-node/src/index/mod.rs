@@ -4,6 +4,7 @@
 
 mod memory;
 mod redb_index;
+mod touched;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use crate::{
 
 pub use memory::MemoryIndex;
 pub use redb_index::RedbIndex;
+pub use touched::{TouchedIndex, WAITING_MAX};
 
 /// Length of an encoded entry.
 pub(crate) const ENTRY_BYTES: usize = 52;
@@ -91,6 +93,11 @@ impl IndexEntry {
             touch_epoch: self.touch_epoch.max(old.touch_epoch),
             lock_floor_ms: self.lock_floor_ms.max(old.lock_floor_ms),
         }
+    }
+
+    /// The same, touched in this epoch at the earliest.
+    fn touched(self, epoch: u64) -> Self {
+        Self { touch_epoch: self.touch_epoch.max(epoch), ..self }
     }
 
     /// The same, protected at least so.
@@ -212,8 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn both_indexes_behave_alike() {
+    fn all_indexes_behave_alike() {
         behaves_like_an_index(&MemoryIndex::default());
+        behaves_like_an_index(&TouchedIndex::new(Arc::new(MemoryIndex::default())));
         let dir = tempfile::tempdir().unwrap();
         behaves_like_an_index(&RedbIndex::open(Arc::new(LocalDisk), &dir.path().join("index.redb")).unwrap());
     }

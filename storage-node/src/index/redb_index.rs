@@ -153,9 +153,8 @@ fn apply(table: &mut Entries<'_>, batch: &IndexBatch) -> Result<(), redb::Storag
     }
     for (key, epoch) in &batch.touches {
         let key = encode_key(key);
-        if let Some(mut entry) = read(table, &key)?.filter(|entry| entry.touch_epoch < *epoch) {
-            entry.touch_epoch = *epoch;
-            table.insert(&key, &entry.encode())?;
+        if let Some(entry) = read(table, &key)?.filter(|entry| entry.touch_epoch < *epoch) {
+            table.insert(&key, &entry.touched(*epoch).encode())?;
         }
     }
     for (key, write_epoch, lock_floor_ms) in &batch.raises {

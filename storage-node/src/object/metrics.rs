@@ -2,6 +2,8 @@
 
 use metrics::{counter, gauge};
 
+use super::UploadStatus;
+
 pub fn uploaded(bytes: u64) {
     counter!("holdfast_storage_node_segments_uploaded_total").increment(1);
     counter!("holdfast_storage_node_uploaded_bytes_total").increment(bytes);
@@ -11,18 +13,15 @@ pub fn upload_failed() {
     counter!("holdfast_storage_node_upload_failures_total").increment(1);
 }
 
-/// Sealed segments that are only on the local disk, and those of them that are damaged and not uploaded.
+/// What waits, what of it is held back, and for how long uploads have been failing: 0 while they succeed.
 #[allow(clippy::cast_precision_loss)]
-pub fn waiting(segments: u64, bytes: u64, damaged: u64) {
-    gauge!("holdfast_storage_node_upload_waiting_segments").set(segments as f64);
-    gauge!("holdfast_storage_node_upload_waiting_bytes").set(bytes as f64);
-    gauge!("holdfast_storage_node_upload_damaged_segments").set(damaged as f64);
-}
-
-/// 0 while uploads succeed.
-#[allow(clippy::cast_precision_loss)]
-pub fn failing_for(ms: u64) {
-    gauge!("holdfast_storage_node_upload_failing_seconds").set(ms as f64 / 1_000.0);
+pub fn waiting(status: &UploadStatus) {
+    gauge!("holdfast_storage_node_upload_waiting_segments").set(status.waiting_segments as f64);
+    gauge!("holdfast_storage_node_upload_waiting_bytes").set(status.waiting_bytes as f64);
+    gauge!("holdfast_storage_node_upload_damaged_segments").set(status.held_segments as f64);
+    gauge!("holdfast_storage_node_upload_oldest_seconds").set(status.oldest_age.as_secs_f64());
+    let failing_for = status.failing_for.unwrap_or_default();
+    gauge!("holdfast_storage_node_upload_failing_seconds").set(failing_for.as_secs_f64());
 }
 
 pub fn objects(n: u64, bytes: u64, missing: u64) {

@@ -15,6 +15,7 @@ mod metrics;
 mod notes;
 mod open;
 mod probe;
+mod progress;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(test)]
@@ -34,9 +35,10 @@ pub use disk::ObjectDisk;
 pub use memory::{MemoryFaults, MemoryStore};
 pub use open::{Objects, open, open_on};
 pub use probe::probe;
+pub use progress::{UploadError, UploadStatus};
 #[cfg(feature = "s3")]
 pub use s3::S3Store;
-pub use upload::{UploadOptions, UploadStatus, Uploader};
+pub use upload::{UploadOptions, Uploader};
 
 /// Pages of one listing: a server that always has one more is not believed.
 const LIST_PAGES_MAX: usize = 100_000;
@@ -104,6 +106,22 @@ pub enum ObjectError {
     /// The node is going down.
     #[error("the storage node is stopping")]
     Stopping,
+}
+
+impl ObjectError {
+    /// What kind of error it is, in one word.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } | Self::TooShort { .. } => "missing",
+            Self::Differs { .. } => "other-bytes",
+            Self::NoBucket => "no-bucket",
+            Self::Credentials => "access-key",
+            Self::Denied { .. } => "denied",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Server { .. } | Self::Listing { .. } => "server",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 impl From<ObjectError> for io::Error {

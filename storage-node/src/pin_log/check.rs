@@ -11,7 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use holdfast_record::{SUPERBLOCK_BYTES, SegmentClass, Superblock};
+use holdfast_model::Fence;
+use holdfast_record::{Pin, SUPERBLOCK_BYTES, SegmentClass, Superblock};
 
 use super::{PinLog, Place, find, place, scan};
 use crate::{
@@ -165,6 +166,8 @@ fn look_through(bytes: Bytes, end: u64, state: &State) -> Result<FileCheck, Erro
         let (space, sequence) = place(&pin);
         match state.pin(&space, sequence)? {
             Some(known) if known == bytes => check.found.push(print(&bytes)),
+            // It was void, and gave way to the pin that was committed.
+            Some(known) if is_above(&known, pin.fence) => {}
             known => {
                 check.n_unknown += 1;
                 tracing::error!(
@@ -255,6 +258,11 @@ impl PinLog {
 fn segment_of(path: &std::path::Path) -> [u8; 16] {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     SegmentFile::pin_id(name).unwrap_or_default()
+}
+
+/// Whether a pin is of a higher fence.
+fn is_above(pin: &Bytes, fence: Fence) -> bool {
+    Pin::decode(pin).is_ok_and(|pin| pin.fence > fence)
 }
 
 fn print(pin: &[u8]) -> Print {

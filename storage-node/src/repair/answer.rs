@@ -10,11 +10,11 @@ use holdfast_record::SealedRecord;
 
 use super::{
     Copy, Digest, Digests, KeyPage, Protection,
-    digest::{self, Slice},
+    digest::{self, Slice, Slices},
     peers::{COPY_BYTES, KEYS_MAX, PARTITIONS_MAX},
 };
 use crate::{
-    Error, Node, PutOutcome, metrics,
+    Error, Node, metrics,
     node::limit,
     peers::{ReplicaOutcome, ReplicaPut},
 };
@@ -30,7 +30,8 @@ impl Node {
         let layout_in_use = self.layout_in_use();
         let store = self.store.clone();
         let digest = move || {
-            let all = partitions.iter().map(|one| Ok(digest::root(&digest::leaves(store.index(), *one)?)));
+            let slices = Slices::of(store.index())?;
+            let all = partitions.into_iter().map(|one| Ok(digest::root(&slices.leaves(one)?)));
             all.collect::<Result<_, Error>>()
         };
         Ok(Digests { digests: self.executor.run(digest).await?, layout_in_use })
@@ -39,7 +40,7 @@ impl Node {
     /// Digests of the leaves of one.
     pub async fn leaves(&self, partition: PartitionId) -> Result<Vec<Digest>, Error> {
         let store = self.store.clone();
-        self.executor.run(move || digest::leaves(store.index(), partition)).await
+        self.executor.run(move || Slices::of(store.index())?.leaves(partition)).await
     }
 
     /// Keys of a leaf behind a key.
@@ -50,7 +51,7 @@ impl Node {
     ) -> Result<KeyPage, Error> {
         let store = self.store.clone();
         let slice = Slice::leaf(partition, leaf);
-        let read = move || digest::entries(store.index(), slice, after.as_ref(), KEYS_MAX);
+        let read = move || Slices::of(store.index())?.entries(slice, after.as_ref(), KEYS_MAX);
         let keys: Vec<_> = self.executor.run(read).await?.into_iter().map(|(key, _)| key).collect();
         Ok(KeyPage { more: keys.len() == KEYS_MAX, keys })
     }
@@ -103,16 +104,12 @@ impl Node {
         }
         let mut reason = String::new();
         for (epoch, (positions, records)) in by_touch {
-            match self.store.put_copies(records, epoch).await {
-                Ok(stored) => {
-                    for (position, outcome) in positions.into_iter().zip(stored) {
-                        outcomes[position] = match outcome {
-                            PutOutcome::Stored => ReplicaOutcome::Stored,
-                            PutOutcome::Exists => ReplicaOutcome::Exists,
-                        };
-                    }
-                }
-                Err(error) => reason = error,
+            let put = self.store.put_copies(records, epoch).await;
+            for (position, outcome) in positions.into_iter().zip(put.outcomes) {
+                outcomes[position] = outcome;
+            }
+            if !put.reason.is_empty() {
+                reason = put.reason;
             }
         }
         (outcomes, reason)

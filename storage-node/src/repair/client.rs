@@ -1,6 +1,6 @@
 //! Calls the repair service of other storage nodes over the channel that [`PeerClient`] has to them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     PeerClient,
-    handover::{SpacePage, SpacePlace, page_from_wire},
+    handover::{HandoverQuestion, SpacePage, page_from_wire, question_to_wire},
     peer_client::{RepairClient, refused_or_unreachable, replica_outcomes},
     peers::{PeerError, ReplicaPut},
 };
@@ -113,16 +113,9 @@ impl RepairPeers for PeerClient {
     async fn hand_over(
         &self,
         peer: &LayoutNode,
-        partitions: &BTreeSet<PartitionId>,
-        moved_in: LayoutVersion,
-        after: SpacePlace,
+        question: &HandoverQuestion,
     ) -> Result<SpacePage, PeerError> {
-        let request = storage::HandOverRequest {
-            partitions: partitions.iter().map(|one| u32::from(one.0)).collect(),
-            moved_in: moved_in.0,
-            after_space: after.map_or_else(Bytes::new, |(space, _)| space.to_bytes()),
-            after_sequence: after.map_or(0, |(_, sequence)| sequence.0),
-        };
+        let request = question_to_wire(question);
         let call = |mut client: RepairClient| async move { client.hand_over(request).await };
         page_from_wire(self.repair_call(peer, call).await?).map_err(|_| PeerError::Nonsense)
     }

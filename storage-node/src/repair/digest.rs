@@ -5,11 +5,14 @@
 //! own, and with the hash in it they would differ for ever without anything to repair. That a copy is what its header says
 //! is the scrub's work.
 
+use std::sync::LazyLock;
+
 use holdfast_model::{ChunkId, PartitionId, RecordKey, TenantId};
 
 use crate::{
     Error,
-    index::{ChunkIndex, IndexEntry, encode_key},
+    disks::Entries,
+    index::{IndexEntry, encode_key},
 };
 
 /// Leaves of a partition.
@@ -19,6 +22,12 @@ const PAGE: usize = 1_024;
 
 /// A digest.
 pub type Digest = [u8; 32];
+
+/// The digest of a leaf without keys.
+pub const EMPTY_LEAF: Digest = [0; 32];
+/// The digest of a partition without keys: of a small or a new node that is most of them.
+static EMPTY_ROOT: LazyLock<Digest> =
+    LazyLock::new(|| *blake3::hash([EMPTY_LEAF; LEAVES].as_flattened()).as_bytes());
 
 /// Which ids: a partition, or one of its leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,69 +65,88 @@ pub(super) fn leaf_of(id: &ChunkId) -> u8 {
     (id.0[1] << 4) | (id.0[2] >> 4)
 }
 
-/// Up to `n` entries of a slice behind a key, in the order of their keys.
-pub fn entries(
-    index: &dyn ChunkIndex,
-    slice: Slice,
-    after: Option<&RecordKey>,
-    n: usize,
-) -> Result<Vec<(RecordKey, IndexEntry)>, Error> {
-    let (first, last) = slice.ids();
-    let mut found = Vec::new();
-    let mut tenant = match after {
-        Some(after) => {
-            let to = RecordKey { tenant: after.tenant, id: last };
-            if *after < to {
-                // The page may begin with the key itself.
-                found = index.range(after, &to, n.saturating_add(1))?;
-                found.retain(|(key, _)| key > after && key.id >= first);
-                found.truncate(n);
+/// Reads an index slice by slice. A tenant whose first record comes later is not seen: it is as if that had come behind the
+/// reader.
+pub struct Slices<'a> {
+    index: &'a dyn Entries,
+    /// In order.
+    tenants: Vec<TenantId>,
+}
+
+impl<'a> Slices<'a> {
+    /// Finds out which tenants there are: one look each, instead of one per slice.
+    pub fn of(index: &'a dyn Entries) -> Result<Self, Error> {
+        let to = RecordKey { tenant: TenantId([0xff; 16]), id: ChunkId([0xff; 32]) };
+        let (mut tenants, mut next) = (Vec::new(), Some(TenantId([0; 16])));
+        while let Some(tenant) = next {
+            let from = RecordKey { tenant, id: ChunkId([0; 32]) };
+            let found = index.range(&from, &to, 1)?.first().map(|(key, _)| key.tenant);
+            tenants.extend(found);
+            next = found.and_then(tenant_after);
+        }
+        Ok(Self { index, tenants })
+    }
+
+    /// Up to `n` entries of a slice behind a key, in the order of their keys.
+    pub fn entries(
+        &self,
+        slice: Slice,
+        after: Option<&RecordKey>,
+        n: usize,
+    ) -> Result<Vec<(RecordKey, IndexEntry)>, Error> {
+        let (first, last) = slice.ids();
+        let mut found = Vec::new();
+        for tenant in self.tenants.iter().copied() {
+            let left = n.saturating_sub(found.len());
+            let (from, to) = (RecordKey { tenant, id: first }, RecordKey { tenant, id: last });
+            if left == 0 || after.is_some_and(|after| *after >= to) {
+                continue;
             }
-            next_tenant(index, after_tenant(after.tenant))?
+            // The page may begin with the key behind which it is to begin.
+            let from = after.map_or(from, |after| from.max(*after));
+            let mut page = self.index.range(&from, &to, left.saturating_add(1))?;
+            page.retain(|(key, _)| after.is_none_or(|after| key > after));
+            page.truncate(left);
+            found.extend(page);
         }
-        None => next_tenant(index, Some(TenantId([0; 16])))?,
-    };
-    while let Some(one) = tenant.filter(|_| found.len() < n) {
-        let (from, to) = (RecordKey { tenant: one, id: first }, RecordKey { tenant: one, id: last });
-        found.extend(index.range(&from, &to, n - found.len())?);
-        tenant = next_tenant(index, after_tenant(one))?;
+        Ok(found)
     }
-    Ok(found)
+
+    /// The digests of the leaves of a partition.
+    pub fn leaves(&self, partition: PartitionId) -> Result<Vec<Digest>, Error> {
+        // A hasher is large, and most leaves of a small node are empty.
+        let mut hashers: Vec<Option<Box<blake3::Hasher>>> = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.entries(Slice::partition(partition), after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            hashers.resize(LEAVES, None);
+            for (key, _) in &page {
+                let hasher = hashers[usize::from(leaf_of(&key.id))].get_or_insert_default();
+                hasher.update(&encode_key(key));
+            }
+            if page.len() < PAGE {
+                break;
+            }
+            after = Some(*last);
+        }
+        let digests =
+            hashers.into_iter().map(|one| one.map_or(EMPTY_LEAF, |hasher| *hasher.finalize().as_bytes()));
+        let mut leaves: Vec<Digest> = digests.collect();
+        leaves.resize(LEAVES, EMPTY_LEAF);
+        Ok(leaves)
+    }
 }
 
-fn after_tenant(tenant: TenantId) -> Option<TenantId> {
+fn tenant_after(tenant: TenantId) -> Option<TenantId> {
     u128::from_be_bytes(tenant.0).checked_add(1).map(|next| TenantId(next.to_be_bytes()))
-}
-
-/// The first tenant of the index from one on.
-fn next_tenant(index: &dyn ChunkIndex, from: Option<TenantId>) -> Result<Option<TenantId>, Error> {
-    let Some(tenant) = from else { return Ok(None) };
-    let from = RecordKey { tenant, id: ChunkId([0; 32]) };
-    let to = RecordKey { tenant: TenantId([0xff; 16]), id: ChunkId([0xff; 32]) };
-    Ok(index.range(&from, &to, 1)?.first().map(|(key, _)| key.tenant))
-}
-
-/// The digests of the leaves of a partition.
-pub fn leaves(index: &dyn ChunkIndex, partition: PartitionId) -> Result<Vec<Digest>, Error> {
-    // A hasher is large, and most leaves of a small node are empty.
-    let mut hashers: Vec<Option<Box<blake3::Hasher>>> = vec![None; LEAVES];
-    let mut after = None;
-    loop {
-        let page = entries(index, Slice::partition(partition), after.as_ref(), PAGE)?;
-        for (key, _) in &page {
-            let hasher = hashers[usize::from(leaf_of(&key.id))].get_or_insert_default();
-            hasher.update(&encode_key(key));
-        }
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => after = Some(*last),
-            _ => break,
-        }
-    }
-    Ok(hashers.into_iter().map(|one| one.map_or([0; 32], |hasher| *hasher.finalize().as_bytes())).collect())
 }
 
 /// The digest over the leaves.
 pub fn root(leaves: &[Digest]) -> Digest {
+    if leaves.iter().all(|leaf| *leaf == EMPTY_LEAF) {
+        return *EMPTY_ROOT;
+    }
     *blake3::hash(leaves.as_flattened()).as_bytes()
 }
 
@@ -128,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        index::{IndexBatch, MemoryIndex},
+        index::{ChunkIndex as _, IndexBatch, MemoryIndex},
         segment::Location,
     };
 
@@ -139,6 +167,10 @@ mod tests {
         let inserts = keys.iter().map(|key| (*key, entry)).collect();
         index.apply(&IndexBatch { inserts, ..IndexBatch::default() }).unwrap();
         index
+    }
+
+    fn leaves(keys: &[RecordKey], partition: PartitionId) -> Vec<Digest> {
+        Slices::of(&index(keys)).unwrap().leaves(partition).unwrap()
     }
 
     fn key(tenant: u8, head: [u8; 3], tail: u8) -> RecordKey {
@@ -161,6 +193,7 @@ mod tests {
                 })
                 .collect();
             let index = index(&keys);
+            let slices = Slices::of(&index).unwrap();
             let mut expected = keys.clone();
             expected.sort_unstable();
             expected.dedup();
@@ -175,7 +208,7 @@ mod tests {
                         .collect();
                     let (mut found, mut after) = (Vec::new(), None);
                     loop {
-                        let page = entries(&index, slice, after.as_ref(), n).unwrap();
+                        let page = slices.entries(slice, after.as_ref(), n).unwrap();
                         prop_assert!(page.len() <= n);
                         found.extend(page.iter().map(|(key, _)| *key));
                         if page.len() < n {
@@ -193,13 +226,20 @@ mod tests {
     fn a_digest_tells_one_missing_record_and_nothing_else() {
         let keys: Vec<_> = (0..200).map(|n| key(n % 3, [0x12, 0x30 | (n >> 4), n << 3], n)).collect();
         let partition = PartitionId(0x123);
-        let all = leaves(&index(&keys), partition).unwrap();
+        let all = leaves(&keys, partition);
         let mut shuffled = keys.clone();
         shuffled.reverse();
         shuffled.push(key(1, [0x99, 0, 0], 1));
-        assert_eq!(leaves(&index(&shuffled), partition).unwrap(), all);
-        let fewer = leaves(&index(&keys[1..]), partition).unwrap();
+        assert_eq!(leaves(&shuffled, partition), all);
+        let fewer = leaves(&keys[1..], partition);
         assert_ne!(root(&fewer), root(&all));
         assert_eq!(fewer.iter().zip(&all).filter(|(a, b)| a != b).count(), 1);
+    }
+
+    #[test]
+    fn a_partition_without_keys_has_the_digest_over_empty_leaves() {
+        let none = leaves(&[key(1, [0x99, 0, 0], 1)], PartitionId(0x123));
+        assert_eq!(none, vec![EMPTY_LEAF; LEAVES]);
+        assert_eq!(root(&none), *blake3::hash(&[0; 32 * LEAVES]).as_bytes());
     }
 }

@@ -1,9 +1,9 @@
 //! The gRPC edge of repair: wire to typed calls of the core and back. Only storage nodes get here: the role table says so.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use holdfast_model::{LayoutVersion, PARTITION_COUNT, PartitionId, RecordKey, Sequence};
+use holdfast_model::{PARTITION_COUNT, PartitionId, RecordKey};
 use holdfast_proto::{
     convert::WireError,
     storage::{self, storage_repair_server},
@@ -14,11 +14,11 @@ use tonic::{Request, Response, Status};
 use super::{Copy, peers::KEYS_MAX};
 use crate::{
     Error, Node,
-    handover::page_to_wire,
+    handover::{page_to_wire, question_from_wire},
     index::{KEY_BYTES, decode_key, encode_key},
     node::limit,
+    roles::node_of,
     service::{MESSAGE_BYTES_MAX, wire_outcomes},
-    state::PinSpace,
 };
 
 /// Calls with records that are worked on at a time; others wait.
@@ -107,18 +107,9 @@ impl storage_repair_server::StorageRepair for RepairService {
         &self,
         request: Request<storage::HandOverRequest>,
     ) -> Result<Response<storage::HandOverResponse>, Status> {
-        let asked = request.into_inner();
-        limit("partitions", asked.partitions.len(), usize::from(PARTITION_COUNT))?;
-        let partitions = asked.partitions.into_iter().map(partition).collect::<Result<BTreeSet<_>, _>>()?;
-        let after = if asked.after_space.is_empty() {
-            None
-        } else {
-            let space = PinSpace::from_bytes(&asked.after_space).ok_or_else(|| wrong("after_space"))?;
-            Some((space, Sequence(asked.after_sequence)))
-        };
-        let (node, moved_in) = (self.node.clone(), LayoutVersion(asked.moved_in));
-        let page = move || node.hand_over(&partitions, moved_in, after);
-        let page = self.node.executor.run(page).await?;
+        let asker = node_of(&request).ok_or(Error::NotANode)?;
+        let question = question_from_wire(request.into_inner())?;
+        let page = self.node.hand_over(asker, question).await?;
         Ok(Response::new(page_to_wire(page)))
     }
 

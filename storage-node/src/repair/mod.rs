@@ -27,9 +27,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use holdfast_model::{
-    Layout, LayoutNode, LayoutVersion, Millis, NodeId, PARTITION_COUNT, PartitionId, RecordKey,
-};
+use holdfast_model::{Layout, LayoutNode, Millis, NodeId, PARTITION_COUNT, PartitionId, RecordKey};
 
 pub use digest::Digest;
 pub use edge::{RepairService, into_repair_server};
@@ -44,6 +42,7 @@ use crate::{
     peers::{PeerError, ReplicaOutcome, ReplicaPut},
 };
 use compare::Round;
+use complete::Open;
 
 /// How many damaged records came back from other nodes.
 const REPAIRED: &str = "repaired";
@@ -57,8 +56,8 @@ pub struct Repair {
     /// The layout of the last look around; none before the first.
     seen: Mutex<Option<Arc<Layout>>>,
     round: Mutex<Round>,
-    /// The newest move whose partitions are complete here.
-    complete: Mutex<LayoutVersion>,
+    /// What is still to come of a move.
+    open: Mutex<Open>,
     /// Pins are not asked for before.
     handover_at: Mutex<Millis>,
 }
@@ -84,9 +83,8 @@ pub struct RepairStatus {
 
 impl Repair {
     pub(crate) fn new(queue: Arc<RepairQueue>, options: &RepairOptions) -> Self {
-        let complete = Mutex::new(complete::noted(&queue));
         Self {
-            complete,
+            open: Mutex::default(),
             handover_at: Mutex::default(),
             queue,
             options: *options,
@@ -160,11 +158,12 @@ impl Node {
         let mut is_news = before.is_none();
         if let Some(before) = before.filter(|before| before.version != layout.version) {
             is_news = true;
-            let owners = |layout: &Layout, partition| -> Vec<NodeId> {
-                layout.holders_of(partition).map(|node| node.id).collect()
+            // Who does not hold a partition any more has nothing that is missing here.
+            let has_new_holder = |one: &PartitionId| {
+                let held = |id: NodeId| before.holders_of(*one).any(|node| node.id == id);
+                layout.holders_of(*one).any(|node| !held(node.id))
             };
-            suspects
-                .extend(owned(layout, self.id).filter(|one| owners(&before, *one) != owners(layout, *one)));
+            suspects.extend(owned(layout, self.id).filter(has_new_holder));
         }
         let down = lock(&self.repair.down).clone();
         for id in down {
@@ -195,7 +194,7 @@ impl Node {
     pub(crate) fn repair_status(&self) -> Result<RepairStatus, Error> {
         let queue = &self.repair.queue;
         let backlog = queue.backlog()?;
-        let scrub = scrub::progress(queue, self.store.space().used_bytes())?;
+        let scrub = scrub::progress(queue, self.store.used_bytes())?;
         let now_ms = self.clock.now_ms();
         let oldest_age_ms = backlog.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
         let owned = self.layout().map_or(0, |layout| owned(&layout, self.id).count());

@@ -1,14 +1,12 @@
 //! The way to other storage nodes for repair, as the core sees it.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use holdfast_model::{LayoutNode, LayoutVersion, PartitionId, RecordKey};
 
 use super::{digest::Digest, entry::Protection};
 use crate::{
-    handover::{SpacePage, SpacePlace},
+    handover::{HandoverQuestion, SpacePage},
     peers::{PeerError, ReplicaPut},
 };
 
@@ -71,13 +69,8 @@ pub trait RepairPeers: Send + Sync + 'static {
     /// Stores copies there.
     async fn mend(&self, peer: &LayoutNode, copies: Vec<Copy>) -> Result<ReplicaPut, PeerError>;
     /// What it knows of the pins of partitions that moved.
-    async fn hand_over(
-        &self,
-        peer: &LayoutNode,
-        partitions: &BTreeSet<PartitionId>,
-        moved_in: LayoutVersion,
-        after: SpacePlace,
-    ) -> Result<SpacePage, PeerError>;
+    async fn hand_over(&self, peer: &LayoutNode, question: &HandoverQuestion)
+    -> Result<SpacePage, PeerError>;
 }
 
 /// Peers that do not repair.
@@ -118,13 +111,7 @@ impl RepairPeers for NoRepair {
         nobody()
     }
 
-    async fn hand_over(
-        &self,
-        _: &LayoutNode,
-        _: &BTreeSet<PartitionId>,
-        _: LayoutVersion,
-        _: SpacePlace,
-    ) -> Result<SpacePage, PeerError> {
+    async fn hand_over(&self, _: &LayoutNode, _: &HandoverQuestion) -> Result<SpacePage, PeerError> {
         nobody()
     }
 }

@@ -101,7 +101,7 @@ impl Node {
         self.look_around(&layout, now_ms).await?;
         self.handover_step(&layout, now_ms).await?;
         let queue = self.repair.queue.clone();
-        let resumed = self.store.space().take_repair_resumed();
+        let resumed = self.store.take_repair_resumed();
         let due = self.executor.run(move || {
             if resumed {
                 // What waited for room is due at once.
@@ -183,7 +183,7 @@ impl Node {
     }
 
     /// The other nodes that may have the ids, each with the positions of those it may have.
-    fn other_holders(
+    pub(super) fn other_holders(
         &self,
         layout: &Layout,
         ids: impl Iterator<Item = ChunkId>,
@@ -199,7 +199,7 @@ impl Node {
 
     /// Fetches what is missing here. What one owner cannot give, the next is asked for.
     async fn pull(&self, batch: &mut Batch) -> Result<u64, Error> {
-        if self.store.space().repair_stopped().is_some() {
+        if self.store.repair_stopped().is_some() {
             // It would be fetched for nothing.
             return Ok(0);
         }

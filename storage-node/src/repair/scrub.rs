@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::RepairQueue;
 use crate::{
-    Error, Node, Store, metrics,
+    Error, Node,
+    disks::Disks,
+    metrics,
     pin_log::{PinLog, check_step},
     segment::SegmentFile,
     state::State,
@@ -104,7 +106,7 @@ impl Node {
 
 /// What a step works on.
 struct Scrubber {
-    store: Arc<Store>,
+    store: Arc<Disks>,
     queue: Arc<RepairQueue>,
     state: Arc<State>,
     pin_log: Arc<Mutex<PinLog>>,
@@ -155,7 +157,7 @@ impl Scrubber {
 
     /// How many bytes may have been read by now so that the period is just filled.
     fn allowed(&self, scrub: &Scrub, now_ms: Millis) -> u64 {
-        let used_bytes = self.store.space().used_bytes();
+        let used_bytes = self.store.used_bytes();
         let elapsed_ms = now_ms.saturating_sub(scrub.started_ms);
         let share = u128::from(used_bytes) * u128::from(elapsed_ms) / u128::from(self.period_ms.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
@@ -165,7 +167,7 @@ impl Scrubber {
     fn check_pins(&self) -> Result<bool, Error> {
         let checked = check_step(&self.pin_log, &self.state)?;
         metrics::scrubbed(checked.bytes);
-        if self.store.note_damage(&checked.damaged)? > 0 {
+        if self.store.note_pin_damage(&checked.damaged)? > 0 {
             tracing::error!(
                 n_ranges = checked.damaged.len(),
                 segment = hex::encode(checked.damaged[0].segment),

@@ -11,15 +11,17 @@ use holdfast_runtime::{ByteSize, Step};
 
 use super::*;
 use crate::{
-    Caller, Peers, Presence, ReplicaOutcome,
+    Caller, Peers, Presence, ReplicaOutcome, StorageNodeOptions,
     disk::DiskUsage,
-    handover::{SpacePage, SpacePlace},
+    handover::{HandoverQuestion, SpacePage},
     peers::PeerCall,
     testing::{Rig, SESSION, TENANT, authority, caller, layout, record},
 };
 
 mod damage;
+mod disks;
 mod frame;
+mod handover;
 mod moves;
 mod pins;
 mod queue;
@@ -33,6 +35,8 @@ struct Wire {
     cut: BTreeSet<NodeId>,
     /// Copies that come from these have a flipped bit.
     rotten: BTreeSet<NodeId>,
+    /// These give one key a page.
+    short_pages: BTreeSet<NodeId>,
 }
 
 /// A network between cores of this process, as one node has it.
@@ -85,11 +89,9 @@ impl RepairPeers for Net {
     async fn hand_over(
         &self,
         peer: &LayoutNode,
-        partitions: &BTreeSet<PartitionId>,
-        moved_in: LayoutVersion,
-        after: SpacePlace,
+        question: &HandoverQuestion,
     ) -> Result<SpacePage, PeerError> {
-        refused(self.to(peer)?.hand_over(partitions, moved_in, after))
+        refused(self.to(peer)?.hand_over(self.me, question.clone()).await)
     }
 
     async fn digests(&self, peer: &LayoutNode, partitions: &[PartitionId]) -> Result<Digests, PeerError> {
@@ -106,7 +108,12 @@ impl RepairPeers for Net {
         leaf: (PartitionId, u8),
         after: Option<RecordKey>,
     ) -> Result<KeyPage, PeerError> {
-        refused(self.to(peer)?.keys_of(leaf, after).await)
+        let mut page = refused(self.to(peer)?.keys_of(leaf, after).await)?;
+        if lock(&self.wire).short_pages.contains(&peer.id) {
+            page.more |= page.keys.len() > 1;
+            page.keys.truncate(1);
+        }
+        Ok(page)
     }
 
     async fn holds(
@@ -170,15 +177,41 @@ impl Pool {
     }
 
     fn open(&mut self, id: u64) -> Arc<Node> {
-        let net = Net { me: NodeId(id), wire: self.wire.clone() };
-        let rig = &self.rigs[usize::try_from(id).unwrap() - 1];
-        let node = rig.open_among(&rig.options, Arc::new(net)).unwrap();
+        let node = self.open_bare(id);
         if node.layout().is_none() {
             let all: Vec<u64> = (1..=self.rigs.len() as u64).collect();
             node.apply(authority(1, 5, Some(self.layout(1, &all)))).unwrap();
         }
+        node
+    }
+
+    /// Opens a node that has only the layout that its folder knows, if any.
+    fn open_bare(&mut self, id: u64) -> Arc<Node> {
+        let net = Net { me: NodeId(id), wire: self.wire.clone() };
+        let rig = &self.rigs[usize::try_from(id).unwrap() - 1];
+        let node = rig.open_among(&rig.options, Arc::new(net)).unwrap();
         lock(&self.wire).nodes.insert(NodeId(id), node.clone());
         node
+    }
+
+    /// Ends a node as `kill -9` would, and opens what that leaves.
+    fn kill(&mut self, id: u64) -> Arc<Node> {
+        let rig = &mut self.rigs[usize::try_from(id).unwrap() - 1];
+        let mut left = rig.copy();
+        left.options = StorageNodeOptions { data: left.options.data, ..rig.options.clone() };
+        lock(&self.wire).nodes.remove(&NodeId(id));
+        *rig = left;
+        self.open_bare(id)
+    }
+
+    /// Ends a node and takes its folder away: what is opened is empty and has no layout.
+    fn empty(&mut self, id: u64) -> Arc<Node> {
+        let rig = &mut self.rigs[usize::try_from(id).unwrap() - 1];
+        let mut fresh = Rig::new();
+        fresh.options = StorageNodeOptions { data: fresh.options.data, ..rig.options.clone() };
+        lock(&self.wire).nodes.remove(&NodeId(id));
+        *rig = fresh;
+        self.open_bare(id)
     }
 
     fn node(&self, id: u64) -> Arc<Node> {
@@ -261,7 +294,7 @@ impl Pool {
 
     /// Flips a bit where a node keeps a record: `part` of the way through it.
     fn rot(&self, id: u64, record: &SealedRecord, part: f64) {
-        let entry = self.node(id).store.index().get_many(&[record.key()]).unwrap()[0].unwrap();
+        let entry = self.node(id).store.alone().index().get_many(&[record.key()]).unwrap()[0].unwrap();
         let name = hex::encode(entry.location.segment);
         let files = self.segments(id, "").into_iter();
         let path = files.clone().find(|path| path.to_str().unwrap().contains(&name)).unwrap();
@@ -431,7 +464,7 @@ async fn the_higher_of_two_epochs_in_one_group_protects() {
         let store = pool.node(1).store.clone();
         let put = |epoch| store.put(vec![record(n, 100)], epoch);
         let (first, second) = futures::join!(put(epochs[0]), put(epochs[1]));
-        assert!(first.is_ok() && second.is_ok());
+        assert!(first.reason.is_empty() && second.reason.is_empty());
         assert_eq!(protection(&pool.node(1), &record(n, 100)).unwrap().touch_epoch, 8);
     }
 }
@@ -549,7 +582,7 @@ async fn the_scrub_goes_on_where_it_stopped_and_keeps_its_pace() {
     for n in 0..14 {
         put(&pool.node(1), &[record(n, 900_000)]).await;
     }
-    let used = pool.node(1).store.space().used_bytes();
+    let used = pool.node(1).store.used_bytes();
     let start = pool.now_ms;
     // The first step is free, then a step comes only when its share of the thirty days is over.
     let mut steps = 0;
@@ -624,7 +657,7 @@ async fn copies_from_others_stop_before_ingest_does_and_go_on_when_there_is_room
     put_alone(&pool.node(2), &theirs).await;
     put_alone(&pool.node(1), &moved).await;
     // 87 % of what the node keeps and could still take.
-    let used = pool.node(2).store.space().used_bytes();
+    let used = pool.node(2).store.used_bytes();
     let usage = DiskUsage { total_bytes: used * 2, available_bytes: used * 13 / 87 };
     *pool.rigs[1].faults.usage.lock().unwrap() = Some(usage);
     pool.node(2).housekeeping().await.unwrap();

@@ -1,8 +1,8 @@
 //! The daily verification: what the digests hide. Of every record that this node owns, its protection is raised to the highest
-//! that any owner knows; and a bounded sample of the index is read back.
+//! that any holder knows, the owners it moves away from among them; and a bounded sample of the index is read back.
 //!
 //! A touch survives everything, as every touch does. A raised write epoch and lock floor are in the index only: where it is
-//! rebuilt they are raised again by the verification that follows, and until then the owner they came from holds them.
+//! rebuilt they are raised again by the verification that follows, and until then the holder they came from has them.
 //! Invariant: nothing is lowered, and nobody raises an epoch here beyond the one that follows this node's.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Protection,
-    digest::{self, Slice},
+    digest::{Slice, Slices},
     peers::KEYS_MAX,
 };
 use crate::{
@@ -107,15 +107,11 @@ impl Node {
         let (store, after) = (self.store.clone(), key_of(&verify.after));
         let read = move || {
             let (mut found, mut after) = (Vec::new(), after);
+            let slices = Slices::of(store.index())?;
             for partition in &owned {
                 let n = KEYS_MAX - found.len();
                 let of_this = after.take().filter(|key| PartitionId::of_chunk(key.id) == *partition);
-                found.extend(digest::entries(
-                    store.index(),
-                    Slice::partition(*partition),
-                    of_this.as_ref(),
-                    n,
-                )?);
+                found.extend(slices.entries(Slice::partition(*partition), of_this.as_ref(), n)?);
                 if found.len() >= KEYS_MAX {
                     return Ok((found, Some(*partition)));
                 }
@@ -138,10 +134,10 @@ impl Node {
         Ok(())
     }
 
-    /// Raises what is here to what the other owners that answer know; says how many records that were.
+    /// Raises what is here to what the other holders that answer know; says how many records that were.
     async fn raise(&self, layout: &Layout, here: Vec<(RecordKey, Protection)>) -> Result<u64, Error> {
         let keys: Vec<RecordKey> = here.iter().map(|(key, _)| *key).collect();
-        let asked = self.other_owners(layout, keys.iter().map(|key| key.id));
+        let asked = self.other_holders(layout, keys.iter().map(|key| key.id));
         let answers = join_all(asked.values().map(|(peer, positions)| {
             let theirs: Vec<RecordKey> = positions.iter().map(|at| keys[*at]).collect();
             async move {
@@ -160,7 +156,7 @@ impl Node {
                 }
                 // The next verification asks again.
                 Err(error) => {
-                    tracing::debug!(peer = %peer.id, %error, "owner could not be asked how records are protected")
+                    tracing::debug!(peer = %peer.id, %error, "holder could not be asked how records are protected")
                 }
             }
         }

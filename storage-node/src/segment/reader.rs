@@ -23,12 +23,14 @@ use crate::{
     disk::{Disk, DiskFile},
 };
 
-/// Files kept open to read. When there are more, all are closed and opened again as needed.
-const OPEN_FILES_MAX: usize = 256;
+/// Files that a node keeps open to read.
+pub const OPEN_FILES_MAX: usize = 256;
 
 /// Reads from the segments of one disk.
 pub struct SegmentReader {
     disk: Arc<dyn Disk>,
+    /// Files kept open. When there are more, all are closed and opened again as needed.
+    open_max: usize,
     files: Mutex<Files>,
 }
 
@@ -39,9 +41,9 @@ struct Files {
 }
 
 impl SegmentReader {
-    /// A reader that knows no segment yet.
-    pub fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, files: Mutex::default() }
+    /// A reader that knows no segment yet, and keeps so many files open.
+    pub fn new(disk: Arc<dyn Disk>, open_max: usize) -> Self {
+        Self { disk, open_max, files: Mutex::default() }
     }
 
     /// Makes a segment known.
@@ -147,7 +149,7 @@ impl SegmentReader {
         if let Some(file) = files.open.get(&segment) {
             return Ok((file.clone(), path));
         }
-        if files.open.len() >= OPEN_FILES_MAX {
+        if files.open.len() >= self.open_max {
             files.open.clear();
         }
         let file = self.disk.open_read(&path).map_err(Error::io("open", &path))?;

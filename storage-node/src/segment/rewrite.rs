@@ -2,7 +2,8 @@
 //!
 //! Order: the damaged bytes go to `quarantine/` → the whole segment is written as `<name>.new` and synced → it is read back
 //! and every record verified → it takes the old one's name → the folder is synced. Invariant: under the segment's name stands
-//! at any moment one file with all of its records, at the places where the index has them.
+//! at any moment one file with all of its records, at the places where the index has them, and none that needs less to be known
+//! about it than before: where the superblock cannot be read, the new one says all that any segment of the folder may need.
 
 use std::{io, path::Path};
 
@@ -35,21 +36,23 @@ pub(crate) fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> Result<(), Error>
 }
 
 /// Rewrites a sealed segment whose records end at `end` as far as the index knows. `false`: not every record is good, or it
-/// cannot be told where they end, and nothing was changed.
+/// cannot be told where they end or what must be known to write to the segment, and nothing was changed.
 pub(crate) fn rewrite_frame(
     context: &Recovery<'_>,
     name: &SegmentFile,
-    identity: SegmentIdentity,
+    (identity, of_unreadable): (SegmentIdentity, Features),
     end: u64,
     damaged: &[DamagedRange],
 ) -> Result<bool, Error> {
     let (disk, path) = (context.disk, name.path());
     let old = disk.open_read(&path).map_err(Error::io("open", &path))?;
+    let superblock = superblock(&*old, name, identity, of_unreadable);
+    let Some(superblock) = superblock.map_err(Error::io("read", &path))? else { return Ok(false) };
     let Some((entries, end)) = records(&*old, name, end)? else { return Ok(false) };
     let damaged: Vec<_> = damaged.iter().filter(|range| range.len > 0).copied().collect();
     context.keep_aside(&*old, &damaged)?;
     let new_path = path.with_extension(NEW);
-    let written = write(disk, (&*old, &new_path), (name, identity), &entries, end)
+    let written = write(disk, (&*old, &new_path), (name, &superblock), &entries, end)
         .and_then(|()| verify(disk, &new_path, name, &entries, end));
     if let Err(error) = written {
         // It has no name that counts; what cannot be removed now is removed at the next start.
@@ -88,10 +91,33 @@ fn records(
     }
 }
 
+/// The superblock that the segment is to have; none where only another build could make it.
+fn superblock(
+    old: &dyn DiskFile,
+    name: &SegmentFile,
+    identity: SegmentIdentity,
+    of_unreadable: Features,
+) -> io::Result<Option<Vec<u8>>> {
+    if superblock_is_good(old, name.id)? {
+        // It says more than this start knows.
+        let mut block = vec![0; SUPERBLOCK_BYTES];
+        old.read_exact_at(&mut block, 0)?;
+        return Ok(Some(block));
+    }
+    let features = of_unreadable;
+    if features.check_read("segment").and_then(|()| features.check_write("segment")).is_err() {
+        return Ok(None);
+    }
+    let SegmentIdentity { cluster, node, disk, generation } = identity;
+    let (segment, class) = (name.id, name.class);
+    let block = Superblock { cluster, node, disk, segment, generation, class, features };
+    Ok(Some(block.encode()))
+}
+
 fn write(
     disk: &dyn Disk,
     (old, new_path): (&dyn DiskFile, &Path),
-    (name, identity): (&SegmentFile, SegmentIdentity),
+    (name, superblock): (&SegmentFile, &[u8]),
     entries: &[FooterEntry],
     end: u64,
 ) -> io::Result<()> {
@@ -99,14 +125,7 @@ fn write(
         disk.remove(new_path)?;
     }
     let new = disk.create(new_path)?;
-    let SegmentIdentity { cluster, node, disk: disk_id, generation } = identity;
-    let (segment, class, features) = (name.id, name.class, Features::default());
-    let superblock = Superblock { cluster, node, disk: disk_id, segment, generation, class, features };
-    let mut buffer = vec![0; SUPERBLOCK_BYTES];
-    old.read_exact_at(&mut buffer, 0)?;
-    // One that is good says more than this start knows.
-    let superblock = if superblock_is_good(old, name.id)? { buffer } else { superblock.encode() };
-    new.write_all_at(&superblock, 0)?;
+    new.write_all_at(superblock, 0)?;
     let mut at = FIRST;
     while at < end {
         let mut piece = vec![0; usize::try_from((end - at).min(COPY_BYTES)).map_err(io::Error::other)?];

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a partition is noted as taken over after everything of it is durable here, never before.
 
+use std::ops::Bound;
+
 use super::*;
 
 const TAKEN: &str = "taken-over/";
@@ -52,12 +54,41 @@ impl State {
         Ok(())
     }
 
-    /// The spaces of partitions, in order.
-    pub fn spaces_of(&self, partitions: &BTreeSet<PartitionId>) -> Vec<PinSpace> {
+    /// The spaces of partitions from one on, in order; at most so many.
+    pub fn spaces_of(
+        &self,
+        partitions: &BTreeSet<PartitionId>,
+        from: Option<PinSpace>,
+        at_most: usize,
+    ) -> Vec<PinSpace> {
         let fences = read_lock(&self.fences);
         let is_of =
             |space: &&PinSpace| partitions.contains(&PartitionId::of_pins(space.tenant, space.resource));
-        fences.keys().filter(is_of).copied().collect()
+        let start = from.map_or(Bound::Unbounded, Bound::Included);
+        let spaces = fences.range((start, Bound::Unbounded)).map(|(space, _)| space);
+        spaces.filter(is_of).take(at_most).copied().collect()
+    }
+
+    /// The pins of a space behind a sequence, oldest first; at most so many.
+    pub fn pins_behind(
+        &self,
+        space: &PinSpace,
+        behind: Option<Sequence>,
+        at_most: usize,
+    ) -> Result<Vec<(Sequence, Bytes)>, Error> {
+        let key = space.key();
+        let start = match behind {
+            Some(Sequence(last)) => Bound::Excluded((&key, last)),
+            None => Bound::Included((&key, 0)),
+        };
+        let read = self.database.begin_read().map_err(Error::database)?;
+        let table = read.open_table(PINS).map_err(Error::database)?;
+        let rows = table.range((start, Bound::Included((&key, u64::MAX)))).map_err(Error::database)?;
+        let pins = rows.take(at_most).map(|row| {
+            let (key, pin) = row.map_err(Error::database)?;
+            Ok((Sequence(key.value().1), Bytes::copy_from_slice(pin.value())))
+        });
+        pins.collect()
     }
 
     /// The sessions of a space.
@@ -75,32 +106,49 @@ impl State {
         Ok(found.map(|value| Bytes::copy_from_slice(value.value())).unwrap_or_default())
     }
 
-    /// Stores what was decided about a space.
-    pub fn take_over(&self, space: &PinSpace, taken: &TakenSpace) -> Result<(), Error> {
-        let key = space.key();
-        let sessions = taken.sessions.iter().map(|(id, session)| Ok((id.0, to_json(session)?)));
-        let sessions = sessions.collect::<Result<Vec<_>, Error>>()?;
-        let id = taken.checkpoint.as_ref().map(|(checkpoint, _)| to_json(&checkpoint.id)).transpose()?;
+    /// Stores what was decided about spaces, all at once. A void pin gives way to the one that takes its sequence.
+    pub fn take_over(&self, spaces: &[(PinSpace, TakenSpace)]) -> Result<(), Error> {
+        let encoded = spaces.iter().map(|(_, taken)| {
+            let id = taken.checkpoint.as_ref().map(|(checkpoint, _)| to_json(&checkpoint.id)).transpose()?;
+            let sessions = taken.sessions.iter().map(|(id, session)| Ok((id.0, to_json(session)?)));
+            Ok((id, sessions.collect::<Result<Vec<_>, Error>>()?))
+        });
+        let encoded = encoded.collect::<Result<Vec<_>, Error>>()?;
         self.commit(|write| {
-            let mut pins = write.open_table(PINS)?;
-            for (sequence, pin) in &taken.pins {
-                pins.insert((&key, sequence.0), &pin[..])?;
+            for ((space, taken), (id, sessions)) in spaces.iter().zip(&encoded) {
+                put_taken(write, space, taken, id.as_deref())?;
+                let mut table = write.open_table(SESSIONS)?;
+                for (id, session) in sessions {
+                    table.insert(*id, session.as_slice())?;
+                }
             }
-            if let (Some((checkpoint, roots)), Some(id)) = (&taken.checkpoint, &id) {
-                write.open_table(CHECKPOINTS)?.insert(&key, id.as_slice())?;
-                write.open_table(CHECKPOINT_BODIES)?.insert(&key, &checkpoint.body[..])?;
-                write.open_table(CHECKPOINT_ROOTS)?.insert(&key, &roots[..])?;
-            }
-            let mut table = write.open_table(SESSIONS)?;
-            for (id, session) in &sessions {
-                table.insert(*id, session.as_slice())?;
-            }
-            put_fence(write, space, taken.fence)
+            Ok(())
         })?;
-        self.saw_fence(space, taken.fence);
-        write_lock(&self.sessions).extend(taken.sessions.iter().cloned());
+        for (space, taken) in spaces {
+            self.saw_fence(space, taken.fence);
+            write_lock(&self.sessions).extend(taken.sessions.iter().cloned());
+        }
         Ok(())
     }
+}
+
+fn put_taken(
+    write: &WriteTransaction,
+    space: &PinSpace,
+    taken: &TakenSpace,
+    checkpoint_id: Option<&[u8]>,
+) -> Result<(), redb::Error> {
+    let key = space.key();
+    let mut pins = write.open_table(PINS)?;
+    for (sequence, pin) in &taken.pins {
+        pins.insert((&key, sequence.0), &pin[..])?;
+    }
+    if let (Some((checkpoint, roots)), Some(id)) = (&taken.checkpoint, checkpoint_id) {
+        write.open_table(CHECKPOINTS)?.insert(&key, id)?;
+        write.open_table(CHECKPOINT_BODIES)?.insert(&key, &checkpoint.body[..])?;
+        write.open_table(CHECKPOINT_ROOTS)?.insert(&key, &roots[..])?;
+    }
+    put_fence(write, space, taken.fence)
 }
 
 impl PinSpace {

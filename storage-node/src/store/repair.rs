@@ -16,15 +16,17 @@ use crate::{
     index::{ChunkIndex, IndexBatch, IndexEntry},
     metrics,
     ownership::DataFolder,
-    repair::{Copy, Protection},
+    repair::Copy,
     segment::{DamagedRange, Recovery, SegmentFile, SegmentId, SegmentIdentity, is_damage, rewrite_frame},
 };
 
 /// Index entries looked at in one go when damaged bytes are matched with records.
 const SEARCH_PAGE: usize = 10_000;
 
-const FIRST_KEY: RecordKey = RecordKey { tenant: TenantId([0; 16]), id: ChunkId([0; 32]) };
-const LAST_KEY: RecordKey = RecordKey { tenant: TenantId([0xff; 16]), id: ChunkId([0xff; 32]) };
+/// No key is lower.
+pub(crate) const FIRST_KEY: RecordKey = RecordKey { tenant: TenantId([0; 16]), id: ChunkId([0; 32]) };
+/// No key is higher.
+pub(crate) const LAST_KEY: RecordKey = RecordKey { tenant: TenantId([0xff; 16]), id: ChunkId([0xff; 32]) };
 
 /// What a check of stored bytes found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,49 +50,10 @@ impl Frames {
     }
 }
 
-/// What reading back some records told.
-#[derive(Debug, Default)]
-pub(crate) struct Sample {
-    /// How many.
-    pub n_records: u64,
-    /// How many of them cannot be read.
-    pub n_unreadable: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// The last; none where the index ended.
-    pub last: Option<RecordKey>,
-}
-
 impl Store {
     /// The index.
     pub(crate) fn index(&self) -> &dyn ChunkIndex {
         &*self.index
-    }
-
-    /// How records are protected that are here. Blocks on the disk.
-    pub(crate) fn protection(&self, keys: &[RecordKey]) -> Result<Vec<Option<Protection>>, Error> {
-        let entries = self.index.get_many(keys)?;
-        Ok(entries.iter().map(|entry| entry.as_ref().map(Protection::from)).collect())
-    }
-
-    /// Copies of the first of these records, up to about `budget` bytes but at least one key. Blocks on the disk.
-    pub(crate) fn copies(&self, keys: &[RecordKey], budget: usize) -> Result<Vec<Option<Copy>>, Error> {
-        let entries = self.index.get_many(keys)?;
-        let (mut copies, mut bytes) = (Vec::new(), 0);
-        for (key, entry) in keys.iter().zip(entries) {
-            let len = entry.map_or(0, |entry| entry.location.len as usize);
-            if !copies.is_empty() && bytes + len > budget {
-                break;
-            }
-            bytes += len;
-            let copy = match entry {
-                Some(entry) => self.read_verified(key, &entry)?.map(|record| copy_of(record, &entry)),
-                None => None,
-            };
-            copies.push(copy);
-        }
-        metrics::records_read(copies.iter().flatten().count() as u64, bytes as u64);
-        Ok(copies)
     }
 
     /// Stores copies from other nodes, as [`Self::put`] does; they are refused before ingest is.
@@ -119,25 +82,9 @@ impl Store {
         self.executor.run(raise).await
     }
 
-    /// Reads back up to `n` records of the index behind a key, up to about `budget` bytes. Those that cannot be read are set
-    /// aside. Blocks on the disk.
-    pub(crate) fn sample(&self, after: Option<RecordKey>, n: usize, budget: usize) -> Result<Sample, Error> {
-        let from = after.unwrap_or(FIRST_KEY);
-        let mut sample = Sample::default();
-        // The page may begin with the key itself.
-        for (key, entry) in self.index.range(&from, &LAST_KEY, n.saturating_add(1))? {
-            if Some(key) == after {
-                continue;
-            }
-            sample.n_unreadable += u64::from(self.read_verified(&key, &entry)?.is_none());
-            sample.n_records += 1;
-            sample.bytes += u64::from(entry.location.len);
-            sample.last = Some(key);
-            if sample.bytes >= budget as u64 {
-                break;
-            }
-        }
-        Ok(sample)
+    /// Whether a segment is on this disk.
+    pub(crate) fn keeps(&self, segment: &SegmentId) -> bool {
+        self.reader.knows(segment)
     }
 
     /// Segments that can be checked and up to where everything in them is durable, in the order of their names.
@@ -167,7 +114,7 @@ impl Store {
         };
         let mut damaged_records = 0;
         if !bad.is_empty() {
-            let known = self.state.damaged()?;
+            let known = self.damage.ranges()?;
             let news: Vec<_> = bad.into_iter().filter(|range| !covered(range, &known)).collect();
             if !news.is_empty() {
                 damaged_records = self.set_aside_in(&news)?;
@@ -219,7 +166,7 @@ impl Store {
         }
         let Frames { disk, quarantine, identity } = &self.frames;
         let context = Recovery { disk: &**disk, quarantine };
-        let is_done = rewrite_frame(&context, &name, *identity, end, damaged)?;
+        let is_done = rewrite_frame(&context, &name, (*identity, self.reserved.of_unreadable()), end, damaged)?;
         self.reader.reopen(&segment);
         Ok(is_done)
     }
@@ -245,8 +192,8 @@ impl Store {
         if ranges.is_empty() {
             return Ok(0);
         }
-        let new = self.state.add_damaged(ranges)?;
-        self.index.apply(&knows_damage(&self.state.damaged()?))?;
+        let new = self.damage.add(ranges)?;
+        self.index.apply(&knows_damage(&self.damage.ranges()?))?;
         self.count_damaged(new);
         Ok(new)
     }
@@ -277,18 +224,19 @@ impl Store {
             }
         }
         // What no record stands in is remembered too, so that it is not searched for again.
-        let new = self.state.add_damaged(ranges)?;
-        self.index.apply(&knows_damage(&self.state.damaged()?))?;
+        let new = self.damage.add(ranges)?;
+        self.index.apply(&knows_damage(&self.damage.ranges()?))?;
         self.count_damaged(new);
         Ok(n)
     }
 }
 
-fn copy_of(mut record: SealedRecord, entry: &IndexEntry) -> Copy {
+/// A record for another node, with all that is known here to protect it.
+pub(crate) fn copy_of(mut record: SealedRecord, entry: &IndexEntry) -> Copy {
     let placement = &mut record.placement;
     placement.write_epoch = placement.write_epoch.max(entry.write_epoch);
     placement.lock_floor_ms = placement.lock_floor_ms.max(entry.lock_floor_ms);
-    Copy { record: record.encode(), touch_epoch: entry.touch_epoch }
+    Copy { record: record.into_encoded(), touch_epoch: entry.touch_epoch }
 }
 
 fn overlaps(range: &DamagedRange, entry: &IndexEntry) -> bool {

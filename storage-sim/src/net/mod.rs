@@ -144,6 +144,11 @@ impl Net {
         });
     }
 
+    /// The world is over: nobody serves any more. A node has its way to the others, and would keep itself alive for ever.
+    pub fn end(&self) {
+        self.change(|state| state.servers.clear());
+    }
+
     /// Nothing passes from there to there.
     pub fn block(&self, from: Place, to: Place) {
         self.change(|state| state.blocked.insert((from, to)));

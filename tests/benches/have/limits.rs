@@ -5,7 +5,7 @@ use std::{fs::File, io::Write as _, path::Path, sync::Arc};
 use holdfast_model::{ChunkId, Epoch, RecordKey};
 use holdfast_storage_node::{
     disk::LocalDisk,
-    index::{ChunkIndex as _, IndexBatch, RedbIndex},
+    index::{ChunkIndex as _, IndexBatch, RedbIndex, WAITING_MAX},
 };
 
 use crate::{Cost, LogCost, Meter, node::TENANT};
@@ -37,25 +37,24 @@ pub fn measure(folder: &Path, asked: &[(Vec<ChunkId>, usize)], epoch: Epoch) -> 
         std::hint::black_box(index.get_many(keys).expect("look up"));
     }
     let lookups = meter.stop(keys.iter().map(Vec::len).sum());
-    let batches: Vec<IndexBatch> = keys
-        .iter()
-        .zip(&found)
-        .map(|(keys, found)| {
-            let there = keys.iter().zip(found).filter(|(_, entry)| entry.is_some()).map(|(key, _)| *key);
-            let mut there: Vec<RecordKey> = there.collect();
-            there.sort_unstable();
-            let touches = there.into_iter().map(|key| (key, epoch.next().0)).collect();
-            IndexBatch { touches, ..IndexBatch::default() }
-        })
-        .collect();
+    let there = |(key, entry): (&RecordKey, &Option<_>)| entry.is_some().then_some(*key);
+    let there: Vec<RecordKey> = keys.iter().flatten().zip(found.iter().flatten()).filter_map(there).collect();
+    let batches: Vec<IndexBatch> = there.chunks(WAITING_MAX).map(|keys| touches(keys, epoch)).collect();
     let meter = Meter::start();
     for batch in &batches {
         index.apply(batch).expect("touch");
     }
     let touches = meter.stop(batches.iter().map(|batch| batch.touches.len()).sum());
-    let batch_bytes = FRAME_FIXED + batches[0].touches.len() * KEY_BYTES;
+    let batch_bytes = FRAME_FIXED + there.len() / keys.len() * KEY_BYTES;
     let log = LogCost { batch_bytes, cost: append_and_sync(folder, batch_bytes) };
     Limits { lookups, touches, log }
+}
+
+fn touches(keys: &[RecordKey], epoch: Epoch) -> IndexBatch {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    let touches = keys.into_iter().map(|key| (key, epoch.next().0)).collect();
+    IndexBatch { touches, ..IndexBatch::default() }
 }
 
 fn append_and_sync(folder: &Path, bytes: usize) -> Cost {

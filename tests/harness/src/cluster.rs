@@ -1,6 +1,8 @@
 //! A cluster of separate processes on loopback: coordinators, workers and storage nodes with mTLS, on real services or embedded
 //! ones.
 
+mod grow;
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -47,6 +49,8 @@ pub struct ClusterOptions {
     pub storage: String,
     /// Options of every storage node beside its place and certificates, as TOML lines.
     pub node: String,
+    /// Sites that have a record before it is acknowledged.
+    pub ack_sites: u8,
     /// The `[telemetry]` section of every process, as TOML lines; empty for the defaults.
     pub telemetry: String,
 }
@@ -63,6 +67,7 @@ impl Default for ClusterOptions {
             quota: "slot-ttl-s = 15\n".to_owned(),
             storage: String::new(),
             node: "capacity = \"100GiB\"\n".to_owned(),
+            ack_sites: 2,
             telemetry: String::new(),
         }
     }
@@ -121,19 +126,6 @@ impl Cluster {
     /// The configuration file of a storage node.
     pub fn node_config(&self, index: usize) -> PathBuf {
         self.folder.join(format!("node-{}.toml", index + 1))
-    }
-
-    /// Replaces a line of a storage node's configuration; the node reads it at its next start.
-    pub fn set_node_option(&self, index: usize, option: &str, value: &str) {
-        let path = self.node_config(index);
-        let text = std::fs::read_to_string(&path).expect("read the configuration");
-        let prefix = format!("{option} = ");
-        assert_eq!(text.lines().filter(|line| line.starts_with(&prefix)).count(), 1, "{option} in {text}");
-        let set = |line: &str| match line.starts_with(&prefix) {
-            true => format!("{prefix}{value}\n"),
-            false => format!("{line}\n"),
-        };
-        std::fs::write(&path, text.lines().map(set).collect::<String>()).expect("write the configuration");
     }
 
     /// Waits until every storage node answers and is part of the layout.
@@ -291,18 +283,8 @@ impl Files {
             ports[..options.coordinators].iter().map(|port| format!("127.0.0.1:{port}")).collect()
         };
         let (addresses, admin_addresses) = (at(ports), at(admin_ports));
-        let telemetry = match options.telemetry.as_str() {
-            "" => String::new(),
-            lines => format!("\n[telemetry]\n{lines}\n"),
-        };
         let write = |role: Role, name: String, text: String| {
-            let tls = pki.issue(role, &name, &[]).expect("issue a certificate").options();
-            let tls = format!(
-                "[tls]\ncert-file = {:?}\nkey-file = {:?}\nca-file = {:?}\n",
-                tls.cert_file, tls.key_file, tls.ca_file
-            );
-            let path = folder.join(format!("{name}.toml"));
-            std::fs::write(&path, text.replace("{tls}", &tls) + &telemetry).expect("write a configuration");
+            let path = write_config(folder, &pki, options, (role, &name), &text);
             (name, path)
         };
         let nodes = (1..=options.nodes.len())
@@ -340,6 +322,28 @@ impl Files {
     }
 }
 
+/// Writes a process's configuration, with a certificate of its own.
+fn write_config(
+    folder: &Path,
+    pki: &Pki,
+    options: &ClusterOptions,
+    (role, name): (Role, &str),
+    text: &str,
+) -> PathBuf {
+    let tls = pki.issue(role, name, &[]).expect("issue a certificate").options();
+    let tls = format!(
+        "[tls]\ncert-file = {:?}\nkey-file = {:?}\nca-file = {:?}\n",
+        tls.cert_file, tls.key_file, tls.ca_file
+    );
+    let telemetry = match options.telemetry.as_str() {
+        "" => String::new(),
+        lines => format!("\n[telemetry]\n{lines}\n"),
+    };
+    let path = folder.join(format!("{name}.toml"));
+    std::fs::write(&path, text.replace("{tls}", &tls) + &telemetry).expect("write a configuration");
+    path
+}
+
 fn node(folder: &Path, options: &ClusterOptions, (id, site): (usize, &str), port: u16) -> String {
     format!(
         "cluster = \"{CLUSTER}\"\nnode-id = {id}\nsite = \"{site}\"\nlisten = \"127.0.0.1:{port}\"\ndata = {:?}\ncoordinator-public-key-file = {:?}\n{}{{tls}}",
@@ -357,22 +361,26 @@ fn coordinator(
     node_ports: &[u16],
 ) -> String {
     let mut text = format!(
-        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\nlisten = \"{listen}\"\nadmin-listen = \"{admin}\"\ncatalog-url = \"{}\"\nkey-file = {:?}\nsigning-key-file = {:?}\nredis-url = \"{}\"\nlease-seconds = {}\nterm-seconds = 5\nrepublish-after-seconds = 5\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}\n[pool]\nname = \"default\"\ncopies = 2\nack-sites = 2\n",
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\nlisten = \"{listen}\"\nadmin-listen = \"{admin}\"\ncatalog-url = \"{}\"\nkey-file = {:?}\nsigning-key-file = {:?}\nredis-url = \"{}\"\nlease-seconds = {}\nterm-seconds = 5\nrepublish-after-seconds = 5\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}\n[pool]\nname = \"default\"\ncopies = 2\nack-sites = {}\n",
         services.postgres.url(),
         folder.join("key.json"),
         folder.join("signing.key"),
         services.redis.url(),
         options.lease_seconds,
         services.rabbit.url(),
+        options.ack_sites,
     );
     for (index, site) in options.nodes.iter().enumerate() {
-        text.push_str(&format!(
-            "\n[[pool.nodes]]\nid = {}\nsite = \"{site}\"\naddress = \"127.0.0.1:{}\"\ncapacity = \"100GiB\"\n",
-            index + 1,
-            node_ports[index]
-        ));
+        text.push_str(&pool_node(index + 1, site, &format!("127.0.0.1:{}", node_ports[index]), "data"));
     }
     text
+}
+
+/// A node in the `[pool]` section.
+fn pool_node(id: usize, site: &str, address: &str, duty: &str) -> String {
+    format!(
+        "\n[[pool.nodes]]\nid = {id}\nsite = \"{site}\"\naddress = \"{address}\"\ncapacity = \"100GiB\"\nduty = \"{duty}\"\n"
+    )
 }
 
 fn worker(services: &Services, options: &ClusterOptions, name: &str, addresses: &[String]) -> String {

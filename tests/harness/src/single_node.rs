@@ -77,7 +77,7 @@ impl SingleNode {
 }
 
 fn start_node(folder: &Path, pki: &Pki, port: u16) -> Process {
-    let tls = pki.issue(Role::StorageNode, "bench", &[]).expect("issue a certificate").options();
+    let tls = pki.issue(Role::StorageNode, "node-1", &[]).expect("issue a certificate").options();
     let text = format!(
         "cluster = \"{CLUSTER}\"\nnode-id = 1\nsite = \"bench\"\nlisten = \"127.0.0.1:{port}\"\ndata = {:?}\ncapacity = \"1TiB\"\ncoordinator-public-key-file = {:?}\n[tls]\ncert-file = {:?}\nkey-file = {:?}\nca-file = {:?}\n",
         folder.join("data"),

@@ -73,11 +73,13 @@ async fn listens(node: &Process) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_folder_of_somebody_else_is_left_alone() {
     let world = World::with_a_used_folder().await;
-    let own = world.own();
-    let refused = |from: &str, to: &str, says: &str| world.refused(&own.replace(from, to), FAILED, says);
-    refused(
-        "node-id = 1",
-        "node-id = 2",
+    // Another node comes with that node's certificate.
+    let alone = &world.alone;
+    let certificate = alone.certificate(Role::StorageNode, "node-2");
+    let text = alone.text_with(&world.data, [alone.ports[2], alone.ports[3]], &certificate);
+    world.refused(
+        &text.replace("node-id = 1", "node-id = 2"),
+        FAILED,
         "belongs to node 1 of cluster 'test', but this is node 2 of cluster 'test'",
     );
 
@@ -169,6 +171,9 @@ async fn a_certificate_or_key_of_somebody_else_is_refused_before_the_folder_is_o
     let worker = alone.certificate(Role::Worker, "worker-1");
     let says = "is the certificate of a worker: give this storage-node one of its own";
     world.refused(&with(worker.clone()), BAD_CONFIGURATION, says);
+    let node_2 = alone.certificate(Role::StorageNode, "node-2");
+    let says = "tls.cert-file is the certificate of 'node-2': give this node the one of 'node-1'";
+    world.refused(&with(node_2), BAD_CONFIGURATION, says);
     let mixed = TlsOptions { key_file: worker.key_file, ..own.clone() };
     world.refused(&with(mixed), BAD_CONFIGURATION, "cannot be used together");
     let other = LoneNode::of_cluster(&alone.folder.join("other"), "other");
@@ -269,6 +274,9 @@ async fn a_node_that_the_pool_does_not_name_is_told_to_the_operator() {
     let mut cluster = Cluster::start(folder.path(), &services, &options).await;
     cluster.nodes[1].kill();
     cluster.set_node_option(1, "node-id", "9");
+    let tls = cluster.certificate(Role::StorageNode, "node-9");
+    cluster.set_node_option(1, "cert-file", &format!("{:?}", tls.cert_file));
+    cluster.set_node_option(1, "key-file", &format!("{:?}", tls.key_file));
     cluster.set_node_option(1, "data", &format!("{:?}", folder.path().join("node-9")));
     cluster.nodes[1].restart();
     let reason = eventually("the node is told to be another one", SOON, || async {

@@ -1,6 +1,6 @@
 //! A bucket that cannot be reached, or that lists less than it has: never taken for segments that are gone.
 
-use std::{fs, io::ErrorKind, sync::Arc};
+use std::{fs, io::ErrorKind, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,10 +11,15 @@ use super::place::Place;
 use crate::{
     Error, Pace,
     disk::Disk,
-    object::{ListPage, Listed, MemoryFaults, ObjectDisk, ObjectError, ObjectInfo, ObjectStore, PutNew},
+    object::{
+        ListPage, Listed, MemoryFaults, ObjectDisk, ObjectError, ObjectInfo, ObjectStore, PutNew,
+        UploadStatus,
+    },
     space::{Space, StopPercents},
     testing::{FaultyDisk, Rig},
 };
+
+const SEVEN_SECONDS: Duration = Duration::from_secs(7);
 
 fn away() -> MemoryFaults {
     MemoryFaults { is_away: true, ..MemoryFaults::default() }
@@ -30,8 +35,11 @@ async fn while_the_bucket_is_away_ingest_goes_on_and_uploads_catch_up() {
     assert_eq!(opened.uploader().step().await.unwrap(), Step::Idle);
     let status = opened.uploader().status();
     assert_eq!(status.waiting_segments, waiting);
-    assert!(status.failing_since_ms.is_some());
-    assert!(status.last_error.unwrap().contains("cannot be reached"));
+    let error = status.last_error.unwrap();
+    assert!(error.class == "unreachable" && error.reason.contains("cannot be reached"), "{error:?}");
+    place.rig.clock.advance(7_000);
+    let status = opened.uploader().status();
+    assert!(status.failing_for.unwrap() >= SEVEN_SECONDS && status.oldest_age >= SEVEN_SECONDS, "{status:?}");
     opened.assert_has(&records).await;
     store.set_faults(MemoryFaults::default());
     // Its time has not come: no store is asked again and again.
@@ -40,7 +48,7 @@ async fn while_the_bucket_is_away_ingest_goes_on_and_uploads_catch_up() {
     opened.settle().await;
     // The open segment may have come of age meanwhile.
     assert!(store.keys().len() as u64 >= keys as u64 + waiting);
-    assert_eq!(opened.uploader().status().failing_since_ms, None);
+    assert_eq!(opened.uploader().status(), UploadStatus::default());
     opened.assert_has(&records).await;
 }
 

@@ -126,7 +126,7 @@ async fn served(opened: &Opened, records: &Records) -> (usize, usize) {
     for (id, bytes) in records {
         match opened.get(*id).await.unwrap() {
             Some(found) => {
-                assert_eq!(found, bytes, "wrong bytes are served");
+                assert_eq!(&found, bytes, "wrong bytes are served");
                 served += 1;
             }
             None => lost += 1,

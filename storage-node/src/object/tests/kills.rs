@@ -177,7 +177,7 @@ async fn an_object_with_other_bytes_is_never_taken_for_the_segment() {
     while opened.uploader().step().await.unwrap() == Step::More {}
     let status = opened.uploader().status();
     assert_eq!(status.held_segments, 1);
-    assert!(status.last_error.unwrap().contains("other bytes"));
+    assert_eq!(status.last_error.unwrap().class, "other-bytes");
     assert!(segment.path().exists());
     opened.assert_has(&records).await;
 }

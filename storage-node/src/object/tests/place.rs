@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use holdfast_model::ChunkId;
-use holdfast_record::SealedRecord;
+use holdfast_record::{Ciphertext, SealedRecord};
 use holdfast_runtime::{ByteSize, Step, SystemRandom};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Records of a test, by their ids.
-pub type Records = BTreeMap<ChunkId, Bytes>;
+pub type Records = BTreeMap<ChunkId, Ciphertext>;
 
 /// A store whose objects a test can damage.
 #[async_trait]
@@ -170,7 +170,7 @@ impl Opened {
         records
     }
 
-    pub async fn get(&self, id: ChunkId) -> Result<Option<Bytes>, Error> {
+    pub async fn get(&self, id: ChunkId) -> Result<Option<Ciphertext>, Error> {
         let found = self.node.get(&caller(1), &[id], 1 << 20).await?;
         let found = found.into_iter().flatten().next();
         Ok(found.map(|bytes| SealedRecord::decode(bytes).unwrap().ciphertext))

@@ -19,7 +19,7 @@ use crate::{
     object::{ObjectError, ObjectStore, S3Store, open},
 };
 
-fn place(server: &Server, options: S3Options) -> Place {
+pub fn place(server: &Server, options: S3Options) -> Place {
     let mut place = Place::in_bucket(server.store(&options), &options.prefix);
     // As the server's clock, which object lock goes by.
     place
@@ -64,7 +64,7 @@ async fn a_kill_of_the_node_or_of_the_server_during_uploads_loses_nothing() {
     assert_eq!(opened.uploader().step().await.unwrap(), Step::Idle);
     let status = opened.uploader().status();
     assert!(
-        status.last_error.as_ref().is_some_and(|error| error.contains("cannot be reached")),
+        status.last_error.as_ref().is_some_and(|error| error.reason.contains("cannot be reached")),
         "{status:?}"
     );
     server.restart().await;

@@ -1,6 +1,9 @@
 //! The daily verification: protections that differ, and records of the index that cannot be read.
 
-use super::*;
+use super::{
+    moves::{four, install, without},
+    *,
+};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -85,6 +88,26 @@ async fn an_owner_that_is_away_is_asked_the_next_day() {
     pool.now_ms += DAY_MS;
     pool.verify(2).await;
     assert_eq!(protection(&pool.node(2), &one).unwrap().touch_epoch, 7);
+}
+
+#[tokio::test]
+async fn while_partitions_move_the_owners_before_are_asked_too() {
+    let (pool, before, owners, _) = four();
+    let leaves = owners[0];
+    let is_there =
+        |record: &SealedRecord| before.owns(NodeId(leaves), PartitionId::of_chunk(record.header.id));
+    let one = records(0..9).into_iter().find(is_there).unwrap();
+    put(&pool.node(leaves), std::slice::from_ref(&one)).await;
+    touched(&pool.node(leaves), 6, &one).await;
+    let after = without(&before, 2, leaves, &[]);
+    install(&pool, &after, &[1, 2, 3, 4]);
+    let stays = |node: &&LayoutNode| {
+        before.owns(node.id, PartitionId::of_chunk(one.header.id)) && node.id.0 != leaves
+    };
+    let stays = after.nodes.iter().find(stays).unwrap().id.0;
+    assert_eq!(protection(&pool.node(stays), &one).unwrap().touch_epoch, 5);
+    pool.verify(stays).await;
+    assert_eq!(protection(&pool.node(stays), &one).unwrap().touch_epoch, 6);
 }
 
 #[tokio::test]
