@@ -27,6 +27,11 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
+    /// Whether it only holds others: such an entry has no content and is no item of the account.
+    pub fn is_container(self) -> bool {
+        self == Self::Folder
+    }
+
     /// The code in the bytes. Never reused.
     pub fn code(self) -> u8 {
         match self {

@@ -31,7 +31,7 @@ use crate::{
     JobError,
     backup::Progress,
     restore::Restored,
-    workload::mail::{FailedMessage, paths::SnapshotFolders},
+    workload::{collect::ItemFailure, mail::paths::SnapshotFolders},
 };
 
 /// Write buffers of open files.
@@ -128,7 +128,7 @@ impl Done<'_> {
                 tracing::warn!(%error, "item cannot be read");
                 account.failed_permanent += 1;
                 let path = &self.folders.all()[folder].path;
-                self.restored.failed.push(FailedMessage::ours(id, path, "unreadable", false));
+                self.restored.failed.push(ItemFailure::ours(id, path, "unreadable", false));
             }
             Err(error) => return Err(error),
         }

@@ -29,7 +29,7 @@ use crate::{
     metrics,
     restore::{RestoreJob, Restored},
     verify::VerifyJob,
-    workload::mail::FailedMessage,
+    workload::collect::ItemFailure,
 };
 
 /// Heartbeats per lease: two may be lost.
@@ -262,7 +262,7 @@ pub(crate) async fn or_shutdown<T>(
     shutdown.or(work).await.unwrap_or(Err(JobError::ShuttingDown))
 }
 
-pub(crate) fn reported(failed: &[FailedMessage]) -> Vec<FailedItem> {
+pub(crate) fn reported(failed: &[ItemFailure]) -> Vec<FailedItem> {
     failed.iter().take(MAX_REPORTED).map(FailedItem::from).collect()
 }
 

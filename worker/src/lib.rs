@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 pub use config::{CheckpointEvery, Parts, QueueOptions, WorkerOptions};
 pub use coordinator_client::CoordinatorClient;
 pub use error::{CoordinatorError, Error, JobError, Release};
-pub use workload::mail::folder_key;
+pub use workload::container_key;
 
 /// How long running jobs may take to give themselves back at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);

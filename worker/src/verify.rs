@@ -13,9 +13,9 @@ use crate::{
     JobError,
     backup::Progress,
     restore::Restored,
-    workload::mail::{
-        FailedMessage,
-        meta::{AttachmentSource, StoredMessage, stored_message},
+    workload::{
+        collect::ItemFailure,
+        mail::meta::{AttachmentSource, StoredMessage, stored_message},
     },
 };
 
@@ -70,7 +70,7 @@ impl VerifyJob {
                 }
                 Err(code) => {
                     account.failed_permanent += 1;
-                    done.failed.push(FailedMessage::ours(&id, "", code, false));
+                    done.failed.push(ItemFailure::ours(&id, "", code, false));
                 }
             }
             progress.set(*account);
@@ -84,7 +84,7 @@ impl VerifyJob {
             );
             done.account.listed += 1;
             done.account.failed_permanent += 1;
-            done.failed.push(FailedMessage::ours("", "", "item-count", false));
+            done.failed.push(ItemFailure::ours("", "", "item-count", false));
         }
         Ok(done)
     }

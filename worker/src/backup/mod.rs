@@ -23,7 +23,7 @@ use holdfast_repository::{
 pub use manifest::{Manifest, key};
 pub use progress::Progress;
 
-use crate::{CheckpointEvery, JobError, memory::MemoryBudget, workload, workload::mail::FailedMessage};
+use crate::{CheckpointEvery, JobError, memory::MemoryBudget, workload, workload::collect::ItemFailure};
 
 /// The format of meta, state and failed list.
 pub const WORKLOAD_FORMAT: u32 = 1;
@@ -140,7 +140,7 @@ pub struct Collected {
     /// What the next run starts from.
     pub state: Vec<u8>,
     /// What is missing.
-    pub failed: Vec<FailedMessage>,
+    pub failed: Vec<ItemFailure>,
     /// Items in the snapshot.
     pub items: u64,
 }
@@ -152,7 +152,7 @@ pub struct FinishedBackup {
     /// The sums.
     pub account: Account,
     /// What is missing.
-    pub failed: Vec<FailedMessage>,
+    pub failed: Vec<ItemFailure>,
 }
 
 /// Said in front of the body when a job checkpoint is sealed.

@@ -13,7 +13,7 @@ use crate::{
     JobError,
     backup::{Progress, Shared},
     workload,
-    workload::mail::FailedMessage,
+    workload::collect::ItemFailure,
 };
 
 /// One restore job.
@@ -68,7 +68,7 @@ pub struct Restored {
     /// The sums.
     pub account: Account,
     /// What is missing, or different.
-    pub failed: Vec<FailedMessage>,
+    pub failed: Vec<ItemFailure>,
 }
 
 impl RestoreJob {

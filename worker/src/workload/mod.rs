@@ -2,6 +2,7 @@
 //!
 //! The one thing to know: a workload never touches sessions, pins or leases; it reads Microsoft and edits a manifest.
 
+pub mod collect;
 pub mod mail;
 
 use std::sync::Arc;
@@ -14,6 +15,20 @@ use crate::{
     backup::{BackupContext, Collected},
     restore::{RestoreContext, Restored},
 };
+
+/// The parent of what is at the top.
+pub const ROOT_PARENT: [u8; 16] = [0; 16];
+
+/// What the items of a container are filed under: the coordinator computes the same when it browses.
+pub fn container_key(id: &str) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    // Mail had it first; the words are part of the format.
+    hasher.update(b"holdfast mail folder 1");
+    hasher.update(id.as_bytes());
+    let mut key = [0; 16];
+    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    key
+}
 
 /// A kind of data Holdfast can protect.
 #[async_trait]

@@ -10,10 +10,15 @@ use serde_json::value::RawValue;
 
 use super::{
     attachments::{Place, place},
-    meta::{AttachmentSource, StoredAttachment, StoredMessage},
+    meta::{AttachmentSource, StoredAttachment, StoredMessage, change_of, raw_text, with_holdfast},
     mime_parts::{MimePart, MimeScanner},
 };
-use crate::{JobError, backup::BackupContext, metrics};
+use crate::{
+    JobError,
+    backup::BackupContext,
+    metrics,
+    workload::collect::{Content, FetchError},
+};
 
 /// How often a body that ends early is asked for.
 const BODY_ATTEMPTS: u32 = 4;
@@ -21,49 +26,19 @@ const BODY_ATTEMPTS: u32 = 4;
 /// message around it; the pieces of the network.
 const FETCH_BYTES: u64 = 8 << 20;
 
-/// One message's content, in the writer already.
-pub struct FetchedContent {
-    pub drafts: Vec<ContentDraft>,
-    pub stored: StoredMessage,
+/// One message's content in the making.
+struct Parts {
+    drafts: Vec<ContentDraft>,
+    stored: StoredMessage,
     /// Bytes of all parts.
-    pub size: u64,
+    size: u64,
     /// Why something of it is missing; none when it is whole.
-    pub missing: Option<String>,
-}
-
-/// Why a message's content could not be had.
-#[derive(Debug)]
-pub enum FetchError {
-    /// Microsoft.
-    Graph(GraphError),
-    /// Our own side: the job ends.
-    Job(JobError),
-}
-
-impl From<GraphError> for FetchError {
-    fn from(error: GraphError) -> Self {
-        Self::Graph(error)
-    }
-}
-
-impl From<JobError> for FetchError {
-    fn from(error: JobError) -> Self {
-        Self::Job(error)
-    }
-}
-
-impl From<holdfast_repository::Error> for FetchError {
-    fn from(error: holdfast_repository::Error) -> Self {
-        Self::Job(error.into())
-    }
+    missing: Option<String>,
 }
 
 /// Fetches everything of a message.
-pub async fn fetch(
-    context: &BackupContext,
-    message: &MailMessage,
-    fingerprint: blake3::Hash,
-) -> Result<FetchedContent, FetchError> {
+pub async fn fetch(context: &BackupContext, message: &MailMessage) -> Result<Content, FetchError> {
+    let (_, fingerprint) = change_of(message)?;
     let _share = context.shared.memory.reserve(FETCH_BYTES).await;
     let list = || context.graph.attachments(&context.user, &message.id);
     // Asked for first where it is known to be needed: should it be throttled, no content was fetched in vain.
@@ -73,7 +48,7 @@ pub async fn fetch(
     }
     let open = || context.graph.message_mime(&context.user, &message.id);
     let Streamed { draft, len: mime_len, parts, is_whole } = stream(context, Body::Mime, open).await?;
-    let mut content = FetchedContent {
+    let mut content = Parts {
         drafts: vec![draft],
         stored: StoredMessage {
             content: fingerprint.to_hex().to_string(),
@@ -109,7 +84,8 @@ pub async fn fetch(
             content.stored.attachments.push(StoredAttachment { info, content_id, source });
         }
     }
-    Ok(content)
+    let Parts { drafts, stored, size, missing } = content;
+    Ok(Content { meta: with_holdfast(raw_text(message), &stored)?, drafts, size, missing })
 }
 
 /// The code under which a missing attachment is reported.
@@ -131,7 +107,7 @@ async fn by_own_call(
     context: &BackupContext,
     message: &MailMessage,
     (info, place): (&AttachmentInfo, Place),
-    content: &mut FetchedContent,
+    content: &mut Parts,
 ) -> Result<AttachmentSource, FetchError> {
     let fetched = match place {
         Place::Mime(_) | Place::Value => {

@@ -8,34 +8,15 @@ use holdfast_graph_client::MailFolder;
 use holdfast_repository::{ContentSource, EntryFlags, EntryKind, FolderKey, ItemFields};
 use serde::{Deserialize, Serialize};
 
-use super::{ROOT_PARENT, folder_key, meta::with_holdfast};
+use super::meta::with_holdfast;
 use crate::{
     JobError,
     backup::{BackupContext, Manifest, key},
+    workload::{ROOT_PARENT, collect::Container, container_key},
 };
 
 /// Folders nest this deep at most; a longer chain is a cycle.
 const MAX_DEPTH: usize = 300;
-
-/// A folder of this run.
-#[derive(Debug, Clone)]
-pub struct Folder {
-    pub id: String,
-    pub key: [u8; 16],
-    /// For people, and for selecting what to restore: `/Inbox/Projects`.
-    pub path: String,
-    /// A view of other folders: its messages are elsewhere.
-    pub is_search_folder: bool,
-    pub total_items: u64,
-    pub well_known: Option<String>,
-}
-
-impl Folder {
-    /// Whether its messages are listed: a search folder only shows those of others.
-    pub fn is_listable(&self) -> bool {
-        !self.is_search_folder
-    }
-}
 
 /// What Holdfast adds to a folder.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,32 +27,28 @@ pub struct StoredFolder {
     pub well_known: Option<String>,
 }
 
-/// Reads the tree and puts what changed into the manifest. `names` are the well-known names found before.
+/// Reads the tree and puts what changed into the manifest. `names` are the well-known names found before; those found now
+/// replace them.
 pub async fn sync(
     context: &BackupContext,
-    names: &BTreeMap<String, String>,
-) -> Result<Vec<Folder>, JobError> {
+    names: &mut BTreeMap<String, String>,
+) -> Result<Vec<Container>, JobError> {
     let listed = context.graph.mail_folders(&context.user, names).await?;
     let paths = paths(&listed);
     let mut folders = Vec::with_capacity(listed.len());
     for folder in &listed {
         put(&context.manifest, folder).await?;
-        folders.push(Folder {
-            id: folder.id.clone(),
-            key: folder_key(&folder.id),
-            path: paths.get(folder.id.as_str()).cloned().unwrap_or_default(),
-            is_search_folder: folder.is_search_folder,
-            total_items: folder.total_items,
-            well_known: folder.well_known.clone(),
+        let path = paths.get(folder.id.as_str()).cloned().unwrap_or_default();
+        folders.push(Container {
+            // A search folder only shows the messages of others.
+            is_listable: !folder.is_search_folder,
+            n_items: folder.total_items,
+            ..Container::new(&folder.id, path)
         });
     }
+    let named = |folder: &MailFolder| Some((folder.well_known.clone()?, folder.id.clone()));
+    *names = listed.iter().filter_map(named).collect();
     Ok(folders)
-}
-
-/// The well-known names, for the next run.
-pub fn names(folders: &[Folder]) -> BTreeMap<String, String> {
-    let named = |folder: &Folder| Some((folder.well_known.clone()?, folder.id.clone()));
-    folders.iter().filter_map(named).collect()
 }
 
 async fn put(manifest: &Manifest, folder: &MailFolder) -> Result<(), JobError> {
@@ -79,7 +56,7 @@ async fn put(manifest: &Manifest, folder: &MailFolder) -> Result<(), JobError> {
     let meta = with_holdfast(&raw, &StoredFolder { well_known: folder.well_known.clone() })?;
     let mut change = [0; 16];
     change.copy_from_slice(&blake3::hash(&meta).as_bytes()[..16]);
-    let parent = FolderKey(folder.parent_id.as_deref().map_or(ROOT_PARENT, folder_key));
+    let parent = FolderKey(folder.parent_id.as_deref().map_or(ROOT_PARENT, container_key));
     let entry = manifest.entry(&folder.id).await?;
     if entry.is_some_and(|entry| entry.change == change && entry.parent == parent) {
         return Ok(());

@@ -192,9 +192,15 @@ pub fn marks(raw: &str) -> Result<blake3::Hash, JobError> {
     ]))
 }
 
+/// A message's JSON as text.
+pub fn raw_text(message: &MailMessage) -> &str {
+    // JSON that was parsed is UTF-8.
+    std::str::from_utf8(&message.raw).unwrap_or("{}")
+}
+
 /// A message's `change` and its content fingerprint.
 pub fn change_of(message: &MailMessage) -> Result<([u8; 16], blake3::Hash), JobError> {
-    let content = fingerprint(std::str::from_utf8(&message.raw).unwrap_or("{}"))?;
+    let content = fingerprint(raw_text(message))?;
     let mut change = [0; 16];
     change[..8].copy_from_slice(&blake3::hash(message.change_key.as_bytes()).as_bytes()[..8]);
     change[8..].copy_from_slice(&content.as_bytes()[..8]);

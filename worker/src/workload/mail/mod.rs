@@ -8,34 +8,26 @@
 //! An entry's `change` is 8 bytes of the change key's hash, then 8 bytes of the content's fingerprint.
 
 mod attachments;
-mod backup;
-mod by_id;
-mod checkpoint;
 mod content;
 mod decode;
 mod existing;
-mod failed;
-mod fetches;
 mod flags;
 mod folders;
-mod ledger;
-mod lister;
 pub mod meta;
 mod mime_header;
 pub mod mime_parts;
 pub mod paths;
-mod reconcile;
 mod restore_attachments;
 mod restore_folders;
 mod restore_message;
-mod state;
+mod source;
 mod write_back;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::ProtectedWorkload;
+use super::{ProtectedWorkload, collect};
 use crate::{
     JobError,
     backup::{BackupContext, Collected},
@@ -43,33 +35,20 @@ use crate::{
 };
 
 pub(crate) use decode::Decoder;
-pub use failed::FailedMessage;
 
 /// The mail workload.
 #[derive(Debug, Clone, Copy)]
 pub struct Mail;
 
-/// The parent of the root folder.
-pub const ROOT_PARENT: [u8; 16] = [0; 16];
-
-/// What a folder's children are filed under: the coordinator computes the same when it browses.
-pub fn folder_key(folder_id: &str) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"holdfast mail folder 1");
-    hasher.update(folder_id.as_bytes());
-    let mut key = [0; 16];
-    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    key
-}
-
 #[async_trait]
 impl ProtectedWorkload for Mail {
     fn can_resume(&self, checkpoint: &[u8]) -> bool {
-        checkpoint::MailCheckpoint::read(checkpoint).is_some()
+        collect::can_resume(checkpoint)
     }
 
     async fn back_up(&self, context: &Arc<BackupContext>) -> Result<Collected, JobError> {
-        backup::MailBackup::open(context).await?.run().await
+        let source = source::MailSource { context: context.clone() };
+        collect::Collector::open(source, context.clone()).await?.run().await
     }
 
     async fn write_back(&self, context: &RestoreContext) -> Result<Restored, JobError> {

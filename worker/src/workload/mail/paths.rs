@@ -8,8 +8,11 @@ use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use holdfast_repository::{EntryKind, FolderKey, ItemEntry, ItemKey, SnapshotReader};
 use serde::Deserialize;
 
-use super::{ROOT_PARENT, folder_key, folders::StoredFolder};
-use crate::JobError;
+use super::folders::StoredFolder;
+use crate::{
+    JobError,
+    workload::{ROOT_PARENT, container_key},
+};
 
 /// Folders of one snapshot, at most.
 const MAX_FOLDERS: usize = 100_000;
@@ -196,7 +199,7 @@ async fn read_folder(
         Some(parent) => format!("{}/{}", folders[parent].path, meta.display_name.replace('/', "\u{2215}")),
     };
     Ok(SnapshotFolder {
-        key: folder_key(&id),
+        key: container_key(&id),
         id,
         parent,
         name: meta.display_name,

@@ -17,7 +17,6 @@ use serde_json::Value;
 use super::{
     content::missing_attachment,
     existing::Existing,
-    failed::FailedMessage,
     meta::stored_message,
     paths::{Selection, SnapshotFolders},
     restore_attachments::{Attachment, SESSION_FROM_BYTES},
@@ -27,6 +26,7 @@ use super::{
 use crate::{
     JobError,
     restore::{RestoreContext, Restored},
+    workload::collect::ItemFailure,
 };
 
 /// A message goes out in one request up to this: Microsoft takes "less than 4 MB", and the rest is for our own properties.
@@ -217,7 +217,7 @@ impl<'a> WriteBack<'a> {
         id: &str,
         entry: &ItemEntry,
         (target, path): (&Target, &str),
-    ) -> Result<(Written, Vec<FailedMessage>), JobError> {
+    ) -> Result<(Written, Vec<ItemFailure>), JobError> {
         let key = restore_key(&self.context.restore_key, id);
         if target.ours.contains_key(&key) {
             return Ok((Written::Before, Vec::new()));
@@ -249,9 +249,9 @@ impl<'a> WriteBack<'a> {
         &self,
         job: &Job<'_>,
         attachments: &[Attachment<'_>],
-    ) -> Result<Vec<FailedMessage>, JobError> {
-        let ours = |code: &str| FailedMessage::ours(&job.id, job.path, code, false);
-        let mut exceptions: Vec<FailedMessage> = attachments
+    ) -> Result<Vec<ItemFailure>, JobError> {
+        let ours = |code: &str| ItemFailure::ours(&job.id, job.path, code, false);
+        let mut exceptions: Vec<ItemFailure> = attachments
             .iter()
             .filter_map(|one| one.missing())
             .map(|code| ours(&missing_attachment(code)))
@@ -387,7 +387,7 @@ impl<'a> WriteBack<'a> {
 fn count(
     restored: &mut Restored,
     (id, path, size): (&str, &str, u64),
-    result: Result<(Written, Vec<FailedMessage>), JobError>,
+    result: Result<(Written, Vec<ItemFailure>), JobError>,
 ) -> Result<(), JobError> {
     let account = &mut restored.account;
     account.listed += 1;
@@ -407,7 +407,7 @@ fn count(
         Err(JobError::Graph(error))
             if !JobError::is_fatal_for_job(&error) && error.class() != ErrorClass::Retry =>
         {
-            let failed = FailedMessage::of(id, path, &error, 1);
+            let failed = ItemFailure::of(id, path, &error, 1);
             if failed.retryable {
                 account.failed_retryable += 1
             } else {
@@ -419,7 +419,7 @@ fn count(
         Err(JobError::Repository(error)) if !error.is_retryable() => {
             tracing::warn!(%error, "item cannot be read");
             account.failed_permanent += 1;
-            restored.failed.push(FailedMessage::ours(id, path, "unreadable", false));
+            restored.failed.push(ItemFailure::ours(id, path, "unreadable", false));
         }
         Err(error) => return Err(error),
     }

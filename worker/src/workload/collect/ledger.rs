@@ -1,6 +1,6 @@
 //! The account of a run, kept per item: every id that was listed ends in exactly one outcome.
 //!
-//! Two invariants: an id has at most one entry, so that duplicates, replays and moves between folders count once; and the ids
+//! Two invariants: an id has at most one entry, so that duplicates, replays and moves between containers count once; and the ids
 //! of entries without an outcome are known, so that a job checkpoint can name them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -51,9 +51,9 @@ pub fn id_hash(id: &str) -> IdHash {
     hash
 }
 
-/// The folder of entries that were made before the job was resumed.
+/// The container of entries that were made before the job was resumed.
 pub const BEFORE_RESUME: u32 = u32::MAX;
-/// The folder of entries that come from the failed list.
+/// The container of entries that come from the failed list.
 pub const RETRIED: u32 = u32::MAX - 1;
 
 /// One listed item.
@@ -63,9 +63,9 @@ pub struct Listed {
     pub outcome: Option<Outcome>,
     /// Whether the snapshot holds a version of it.
     pub is_held: bool,
-    /// The folder it was listed in last, by position.
-    pub folder: u32,
-    /// In which round of that folder.
+    /// The container it was listed in last, by position.
+    pub container: u32,
+    /// In which round of that container.
     pub round: u32,
     /// The version that was listed.
     pub change: [u8; 16],
@@ -73,8 +73,8 @@ pub struct Listed {
 
 impl Listed {
     /// Without an outcome yet.
-    pub fn new(folder: u32, round: u32, change: [u8; 16]) -> Self {
-        Self { outcome: None, is_held: false, folder, round, change }
+    pub fn new(container: u32, round: u32, change: [u8; 16]) -> Self {
+        Self { outcome: None, is_held: false, container, round, change }
     }
 }
 
@@ -108,11 +108,11 @@ impl Ledger {
         self.listed.insert(hash, listed);
     }
 
-    /// What has no outcome: id and folder.
+    /// What has no outcome: id and container.
     pub fn unsettled(&self) -> impl Iterator<Item = (&str, u32)> {
         self.unsettled
             .iter()
-            .filter_map(|(hash, id)| self.listed.get(hash).map(|listed| (id.as_str(), listed.folder)))
+            .filter_map(|(hash, id)| self.listed.get(hash).map(|listed| (id.as_str(), listed.container)))
     }
 
     /// The item turned out to be removed: it does not count as listed.
@@ -134,7 +134,7 @@ impl Ledger {
         }
     }
 
-    /// The sums. `items` is how many messages the snapshot holds.
+    /// The sums. `items` is how many items the snapshot holds.
     pub fn account(&self, items: u64) -> Account {
         let mut account = Account {
             listed: self.listed.len() as u64,

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 /// Failed items kept, at most; more of them fail the job loudly instead.
 pub const MAX_FAILED: usize = 20_000;
 
-/// One message that could not be backed up or restored.
+/// One item that could not be backed up or restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FailedMessage {
+pub struct ItemFailure {
     /// Microsoft's id.
     pub id: String,
-    /// The folder's path, for people. Never a subject.
+    /// The path of the place where it is, for people. Never a subject.
     pub path: String,
     /// Microsoft's code, or ours.
     pub code: String,
@@ -32,7 +32,7 @@ pub struct FailedMessage {
     pub is_partial: bool,
 }
 
-impl FailedMessage {
+impl ItemFailure {
     /// Describes a failure of Microsoft's.
     pub fn of(id: &str, path: &str, error: &GraphError, attempts: u32) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl FailedMessage {
         }
     }
 
-    /// Describes a message that is stored without something that Microsoft would not give.
+    /// Describes an item that is stored without something that Microsoft would not give.
     pub fn partial(id: &str, path: &str, code: String, attempts: u32) -> Self {
         Self { attempts, is_partial: true, code, ..Self::ours(id, path, "", false) }
     }
@@ -67,8 +67,8 @@ impl FailedMessage {
     }
 }
 
-impl From<&FailedMessage> for FailedItem {
-    fn from(failed: &FailedMessage) -> Self {
+impl From<&ItemFailure> for FailedItem {
+    fn from(failed: &ItemFailure) -> Self {
         Self {
             id: failed.id.clone(),
             path: failed.path.clone(),

@@ -1,4 +1,4 @@
-//! The workload's state in a snapshot header: the delta links, per folder.
+//! The state of a workload in a snapshot header: the delta links, per container.
 //!
 //! The invariant: a link stands here only when everything it leads past is stored or on the failed list.
 
@@ -8,35 +8,36 @@ use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
 
-/// What the next run starts from.
+/// What the next run starts from. Mail had it first, so some names in the bytes are mail's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MailState {
+pub struct State {
     version: u32,
-    /// Per folder id.
-    pub folders: BTreeMap<String, FolderState>,
-    /// Snapshots since read flags were compared by a slow listing.
-    #[serde(default)]
-    pub since_flags: u32,
+    /// Per container id.
+    #[serde(rename = "folders")]
+    pub containers: BTreeMap<String, ContainerState>,
+    /// Snapshots since the last slow correction.
+    #[serde(rename = "sinceFlags", default)]
+    pub since_correction: u32,
     /// Ids that were listed and then not found: looked for once more by the next run, because Microsoft replicates.
     #[serde(default)]
     pub gone: BTreeSet<String>,
-    /// Folder id by well-known name.
+    /// Container id by well-known name.
     #[serde(default)]
     pub names: BTreeMap<String, String>,
-    /// Messages in the snapshot.
+    /// Items in the snapshot.
     #[serde(default)]
     pub items: u64,
 }
 
-/// One folder's part of it.
+/// One container's part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FolderState {
-    /// Where its next delta round starts.
+pub struct ContainerState {
+    /// Where its next delta round starts; empty: with a listing of everything.
     pub link: String,
 }
 
-impl MailState {
+impl State {
     /// Reads it; one that cannot be read, or of a later version, means a full enumeration, which loses nothing.
     pub fn read(bytes: &[u8]) -> Self {
         let state: Self = serde_json::from_slice(bytes).unwrap_or_default();

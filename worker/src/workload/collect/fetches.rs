@@ -1,7 +1,7 @@
-//! The contents of one mailbox that are being fetched, each on a task of its own.
+//! The contents of one resource that are being fetched, each on a task of its own.
 //!
 //! The invariant: a fetch goes on whatever its run waits for. One that stood still would keep its slot at Microsoft from the
-//! listing, and would not hear that Microsoft asks the mailbox to wait.
+//! listing, and would not hear that Microsoft asks the resource to wait.
 
 use std::future::Future;
 

@@ -1,4 +1,4 @@
-//! What a job checkpoint of a mail backup holds besides the partial trees, and when one is written: every so often, and when
+//! What a job checkpoint of a backup holds besides the partial trees, and when one is written: every so often, and when
 //! Microsoft makes the job wait.
 //!
 //! The invariant: it is written only when nothing is in flight, so everything its links lead past is in the trees, on its
@@ -13,13 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use holdfast_repository::StoreError;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    backup::{Fetched, MailBackup},
-    content::FetchError,
-    failed::FailedMessage,
-    ledger::Ledger,
-    state::MailState,
-};
+use super::{Collector, FetchError, ItemFailure, Source, State, consider::Fetched, ledger::Ledger};
 use crate::{JobError, backup::seal_checkpoint, metrics};
 
 /// Job checkpoints above this are not written: the pin owners take no larger ones.
@@ -27,10 +21,10 @@ const MAX_BYTES: usize = 12 << 20;
 /// What is being fetched when Microsoft stops the job gets so long to end; then it is pending.
 const LAST_FETCHES: Duration = Duration::from_mins(1);
 
-/// A folder whose round was interrupted.
+/// A container whose round was interrupted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct OpenFolder {
+pub struct OpenContainer {
     /// The next page.
     pub next: String,
     /// It is a page of an initial round.
@@ -40,16 +34,16 @@ pub struct OpenFolder {
 /// How far an attempt got.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MailCheckpoint {
-    pub state: MailState,
-    /// Folders that are done in this run.
+pub struct Checkpoint {
+    pub state: State,
+    /// Containers that are done in this run.
     pub done: BTreeSet<String>,
-    /// By folder id.
-    pub open: BTreeMap<String, OpenFolder>,
-    pub failed: BTreeMap<String, FailedMessage>,
-    /// Ids that were reported removed, with the key of the folder, in hexadecimal.
+    /// By container id.
+    pub open: BTreeMap<String, OpenContainer>,
+    pub failed: BTreeMap<String, ItemFailure>,
+    /// Ids that were reported removed, with the key of the container, in hexadecimal.
     pub removed: BTreeMap<String, String>,
-    /// Ids to be asked for again before anything is listed, with the folder's path: those that had no outcome, and the rest of
+    /// Ids to be asked for again before anything is listed, with the path of their place: those that had no outcome, and the rest of
     /// the base's failed list. At most what a failed list holds and one more than is fetched at once.
     #[serde(default)]
     pub pending: BTreeMap<String, String>,
@@ -62,7 +56,7 @@ pub struct MailCheckpoint {
     pub listed: String,
 }
 
-impl MailCheckpoint {
+impl Checkpoint {
     /// Reads it with its ledger; none when it is of another version or damaged.
     pub fn read(body: &[u8]) -> Option<(Self, Ledger)> {
         let checkpoint: Self = serde_json::from_slice(body).ok()?;
@@ -86,7 +80,7 @@ impl MailCheckpoint {
         Some(ledger)
     }
 
-    /// The removed ids with the key of the folder they were removed from.
+    /// The removed ids with the key of the container they were removed from.
     pub fn removed_keys(&self) -> HashMap<String, [u8; 16]> {
         let read = |(id, text): (&String, &String)| {
             let mut key = [0; 16];
@@ -97,7 +91,7 @@ impl MailCheckpoint {
     }
 }
 
-impl MailBackup<'_> {
+impl<S: Source> Collector<S> {
     pub(super) async fn checkpoint_if_due(&mut self) -> Result<(), JobError> {
         let every = self.context.options.checkpoint_every;
         let elapsed = self.context.shared.clock.monotonic().saturating_sub(self.checkpointed_at);
@@ -158,10 +152,10 @@ impl MailBackup<'_> {
     async fn write_checkpoint(&mut self) -> Result<(), JobError> {
         let roots = self.context.manifest.merge().await?;
         let mut pending = self.pending.clone();
-        for (id, folder) in self.ledger.unsettled() {
-            pending.entry(id.to_owned()).or_insert_with(|| self.path(folder).to_owned());
+        for (id, container) in self.ledger.unsettled() {
+            pending.entry(id.to_owned()).or_insert_with(|| self.path(container).to_owned());
         }
-        let checkpoint = MailCheckpoint {
+        let checkpoint = Checkpoint {
             state: self.state.clone(),
             done: self.done.clone(),
             open: self.open.clone(),
@@ -169,11 +163,11 @@ impl MailBackup<'_> {
             removed: self.removed.iter().map(|(id, key)| (id.clone(), hex::encode(key))).collect(),
             pending,
             gone_before: self.gone_before.clone(),
-            ..MailCheckpoint::default()
+            ..Checkpoint::default()
         };
         let body = serde_json::to_vec(&checkpoint.with_ledger(&self.ledger))
             .map_err(|source| JobError::Stored { what: "job checkpoint", source })?;
-        let sealed = seal_checkpoint(self.context, &roots, &body);
+        let sealed = seal_checkpoint(&self.context, &roots, &body);
         self.since_checkpoint = 0;
         self.checkpointed_at = self.context.shared.clock.monotonic();
         if sealed.len() > MAX_BYTES {
@@ -192,7 +186,7 @@ impl MailBackup<'_> {
     }
 }
 
-fn may_work_later(fetched: &Fetched) -> bool {
+fn may_work_later<S: Source>(fetched: &Fetched<S>) -> bool {
     let Err(FetchError::Graph(error)) = &fetched.result else { return false };
     error.is_retryable() || JobError::is_fatal_for_job(error)
 }
