@@ -31,7 +31,7 @@ use crate::{
     JobError,
     backup::Progress,
     restore::Restored,
-    workload::{collect::ItemFailure, mail::paths::SnapshotFolders},
+    workload::{collect::ItemFailure, snapshot_folders::SnapshotFolders},
 };
 
 /// Write buffers of open files.

@@ -7,16 +7,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use holdfast_record::Pin;
-use holdfast_repository::{ChunkStore, ContentPart, EntryKind, ItemEntry, ItemKey, JobKeys, SnapshotReader};
+use holdfast_repository::{ChunkStore, ItemEntry, ItemKey, JobKeys, SnapshotReader};
 
 use crate::{
     JobError,
     backup::Progress,
     restore::Restored,
-    workload::{
-        collect::ItemFailure,
-        mail::meta::{AttachmentSource, StoredMessage, stored_message},
-    },
+    workload::{self, ProtectedWorkload, collect::ItemFailure},
 };
 
 /// Items read at once.
@@ -31,9 +28,6 @@ pub struct VerifyJob {
     /// Bytes of content read ahead.
     pub read_ahead_bytes: usize,
 }
-
-/// What is wrong with an item, as a code.
-type Wrong = &'static str;
 
 impl VerifyJob {
     /// Runs to the end. Proved items count as stored, those outside the sample as skipped.
@@ -56,10 +50,10 @@ impl VerifyJob {
                 Ok::<_, JobError>((key, entry, result))
             })
             .buffer_unordered(READS);
-        let mut n_messages = 0;
+        let mut n_items = 0;
         while let Some((key, entry, result)) = results.try_next().await? {
             let id = String::from_utf8_lossy(&key.0).into_owned();
-            n_messages += u64::from(entry.kind == EntryKind::MailMessage);
+            n_items += u64::from(!entry.kind.is_container());
             let account = &mut done.account;
             account.listed += 1;
             match result {
@@ -76,9 +70,9 @@ impl VerifyJob {
             progress.set(*account);
         }
         drop(results);
-        if n_messages != self.pin.items {
+        if n_items != self.pin.items {
             tracing::error!(
-                found = n_messages,
+                found = n_items,
                 announced = self.pin.items,
                 "snapshot does not hold what its pin says"
             );
@@ -101,11 +95,11 @@ impl VerifyJob {
         reader: &SnapshotReader,
         key: &ItemKey,
         entry: &ItemEntry,
-    ) -> Result<Result<Option<u64>, Wrong>, JobError> {
+    ) -> Result<Result<Option<u64>, &'static str>, JobError> {
         if !self.is_sampled(key) {
             return Ok(Ok(None));
         }
-        match prove(reader, entry).await {
+        match prove(workload::of(self.pin.workload), reader, entry).await {
             Ok(bytes) => Ok(Ok(Some(bytes))),
             Err(Proof::Wrong(code)) => Ok(Err(code)),
             Err(Proof::Unreadable(error)) if error.is_retryable() => Err(error.into()),
@@ -118,7 +112,7 @@ impl VerifyJob {
 }
 
 enum Proof {
-    Wrong(Wrong),
+    Wrong(&'static str),
     Unreadable(holdfast_repository::Error),
 }
 
@@ -128,14 +122,17 @@ impl From<holdfast_repository::Error> for Proof {
     }
 }
 
-async fn prove(reader: &SnapshotReader, entry: &ItemEntry) -> Result<u64, Proof> {
+async fn prove(
+    workload: &dyn ProtectedWorkload,
+    reader: &SnapshotReader,
+    entry: &ItemEntry,
+) -> Result<u64, Proof> {
     let meta = reader.meta(entry).await?;
     let mut bytes = meta.len() as u64;
-    if entry.kind == EntryKind::Folder {
+    if entry.kind.is_container() {
         let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&meta).is_ok();
         return if is_json { Ok(bytes) } else { Err(Proof::Wrong("meta")) };
     }
-    let stored = stored_message(&meta).map_err(|_| Proof::Wrong("meta"))?;
     let parts = reader.content(entry).await?;
     for part in &parts {
         let mut pieces = reader.read(part);
@@ -148,28 +145,6 @@ async fn prove(reader: &SnapshotReader, entry: &ItemEntry) -> Result<u64, Proof>
         }
         bytes += len;
     }
-    fit_together(&stored, &parts).map_err(Proof::Wrong)?;
+    workload.check(&meta, &parts).map_err(Proof::Wrong)?;
     Ok(bytes)
-}
-
-fn fit_together(stored: &StoredMessage, parts: &[ContentPart]) -> Result<(), Wrong> {
-    let len_of = |part: usize| parts.get(part).map(|part| part.len);
-    if len_of(0) != Some(stored.mime_len) {
-        return Err("mime-length");
-    }
-    for attachment in &stored.attachments {
-        let fits = match &attachment.source {
-            AttachmentSource::Mime { start, len, .. } => {
-                start.checked_add(*len).is_some_and(|end| end <= stored.mime_len)
-            }
-            AttachmentSource::Part { part, len } | AttachmentSource::Json { part, len } => {
-                len_of(*part as usize) == Some(*len)
-            }
-            AttachmentSource::Missing { .. } => true,
-        };
-        if !fits {
-            return Err("attachment");
-        }
-    }
-    Ok(())
 }

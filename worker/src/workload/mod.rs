@@ -4,11 +4,14 @@
 
 pub mod collect;
 pub mod mail;
+pub mod snapshot_folders;
+mod stored;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use holdfast_model::Workload;
+use holdfast_repository::ContentPart;
 
 use crate::{
     JobError,
@@ -38,6 +41,9 @@ pub trait ProtectedWorkload: Send + Sync {
 
     /// Brings the manifest up to date with Microsoft.
     async fn back_up(&self, context: &Arc<BackupContext>) -> Result<Collected, JobError>;
+
+    /// Whether a stored item and its content fit together; else what is wrong, as a code.
+    fn check(&self, meta: &[u8], parts: &[ContentPart]) -> Result<(), &'static str>;
 
     /// Writes what was selected back to Microsoft.
     async fn write_back(&self, context: &RestoreContext) -> Result<Restored, JobError>;

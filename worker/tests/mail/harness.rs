@@ -28,10 +28,12 @@ use holdfast_worker::{
     backup::{BackupJob, BackupOptions, CheckpointSink, Ends, FinishedBackup, Progress, Shared},
     memory::MemoryBudget,
     restore::{RestoreJob, Restored},
-    workload::mail::{
-        meta::{AttachmentSource, stored_message},
-        mime_parts::Encoding,
-        paths::SnapshotFolders,
+    workload::{
+        mail::{
+            meta::{AttachmentSource, stored_message},
+            mime_parts::Encoding,
+        },
+        snapshot_folders::SnapshotFolders,
     },
 };
 use serde_json::{Value, json};

@@ -10,14 +10,17 @@ use serde_json::value::RawValue;
 
 use super::{
     attachments::{Place, place},
-    meta::{AttachmentSource, StoredAttachment, StoredMessage, change_of, raw_text, with_holdfast},
+    meta::{AttachmentSource, StoredAttachment, StoredMessage, change_of, raw_text},
     mime_parts::{MimePart, MimeScanner},
 };
 use crate::{
     JobError,
     backup::BackupContext,
     metrics,
-    workload::collect::{Content, FetchError},
+    workload::{
+        collect::{Content, FetchError},
+        stored::with_holdfast,
+    },
 };
 
 /// How often a body that ends early is asked for.

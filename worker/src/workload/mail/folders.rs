@@ -5,27 +5,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use holdfast_graph_client::MailFolder;
-use holdfast_repository::{ContentSource, EntryFlags, EntryKind, FolderKey, ItemFields};
-use serde::{Deserialize, Serialize};
 
-use super::meta::with_holdfast;
 use crate::{
     JobError,
-    backup::{BackupContext, Manifest, key},
-    workload::{ROOT_PARENT, collect::Container, container_key},
+    backup::BackupContext,
+    workload::{collect::Container, stored::FolderToPut},
 };
 
 /// Folders nest this deep at most; a longer chain is a cycle.
 const MAX_DEPTH: usize = 300;
-
-/// What Holdfast adds to a folder.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StoredFolder {
-    /// Its well-known name.
-    #[serde(default)]
-    pub well_known: Option<String>,
-}
 
 /// Reads the tree and puts what changed into the manifest. `names` are the well-known names found before; those found now
 /// replace them.
@@ -37,7 +25,13 @@ pub async fn sync(
     let paths = paths(&listed);
     let mut folders = Vec::with_capacity(listed.len());
     for folder in &listed {
-        put(&context.manifest, folder).await?;
+        let put = FolderToPut {
+            id: &folder.id,
+            parent_id: folder.parent_id.as_deref(),
+            raw: &folder.raw.to_string(),
+            well_known: folder.well_known.as_deref(),
+        };
+        put.put(&context.manifest).await?;
         let path = paths.get(folder.id.as_str()).cloned().unwrap_or_default();
         folders.push(Container {
             // A search folder only shows the messages of others.
@@ -49,27 +43,6 @@ pub async fn sync(
     let named = |folder: &MailFolder| Some((folder.well_known.clone()?, folder.id.clone()));
     *names = listed.iter().filter_map(named).collect();
     Ok(folders)
-}
-
-async fn put(manifest: &Manifest, folder: &MailFolder) -> Result<(), JobError> {
-    let raw = folder.raw.to_string();
-    let meta = with_holdfast(&raw, &StoredFolder { well_known: folder.well_known.clone() })?;
-    let mut change = [0; 16];
-    change.copy_from_slice(&blake3::hash(&meta).as_bytes()[..16]);
-    let parent = FolderKey(folder.parent_id.as_deref().map_or(ROOT_PARENT, container_key));
-    let entry = manifest.entry(&folder.id).await?;
-    if entry.is_some_and(|entry| entry.change == change && entry.parent == parent) {
-        return Ok(());
-    }
-    let fields = ItemFields {
-        kind: EntryKind::Folder,
-        flags: EntryFlags::default(),
-        change,
-        size: 0,
-        parent,
-        sort: 0,
-    };
-    Ok(manifest.writer().put_item(key(&folder.id), fields, meta, ContentSource::None).await?)
 }
 
 /// Per id the path. The root's is empty.

@@ -3,13 +3,16 @@
 //!
 //! The invariant: the fingerprint covers every property that content depends on, and none that can change without it.
 
-use bytes::Bytes;
 use holdfast_graph_client::MailMessage;
+use holdfast_repository::ContentPart;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::mime_parts::Encoding;
-use crate::JobError;
+use crate::{
+    JobError,
+    workload::stored::{broken, holdfast_of},
+};
 
 /// What Holdfast adds to a message.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -155,13 +158,9 @@ fn hash_all(properties: &[Option<&RawValue>]) -> blake3::Hash {
     hasher.finalize()
 }
 
-fn stored(what: &'static str) -> impl FnOnce(serde_json::Error) -> JobError {
-    move |source| JobError::Stored { what, source }
-}
-
 /// The fingerprint of what the content depends on.
 pub fn fingerprint(raw: &str) -> Result<blake3::Hash, JobError> {
-    let p: ContentProperties<'_> = serde_json::from_str(raw).map_err(stored("message"))?;
+    let p: ContentProperties<'_> = serde_json::from_str(raw).map_err(broken("message"))?;
     Ok(hash_all(&[
         p.subject,
         p.body,
@@ -181,7 +180,7 @@ pub fn fingerprint(raw: &str) -> Result<blake3::Hash, JobError> {
 
 /// The hash of what changes without the content: read, flag, categories, importance, folder.
 pub fn marks(raw: &str) -> Result<blake3::Hash, JobError> {
-    let p: MarkProperties<'_> = serde_json::from_str(raw).map_err(stored("message"))?;
+    let p: MarkProperties<'_> = serde_json::from_str(raw).map_err(broken("message"))?;
     Ok(hash_all(&[
         p.is_read,
         p.flag,
@@ -207,34 +206,38 @@ pub fn change_of(message: &MailMessage) -> Result<([u8; 16], blake3::Hash), JobE
     Ok((change, content))
 }
 
-/// Microsoft's JSON with one more property.
-pub fn with_holdfast<T: Serialize>(raw: &str, holdfast: &T) -> Result<Bytes, JobError> {
-    let added = serde_json::to_vec(holdfast).map_err(stored("meta"))?;
-    let body = raw.trim_end().strip_suffix('}').unwrap_or(raw).trim_end();
-    let mut out = Vec::with_capacity(body.len() + added.len() + 16);
-    out.extend_from_slice(body.as_bytes());
-    if !body.ends_with('{') {
-        out.push(b',');
-    }
-    out.extend_from_slice(b"\"_holdfast\":");
-    out.extend_from_slice(&added);
-    out.push(b'}');
-    Ok(out.into())
-}
-
 /// What Holdfast added to a stored message.
 pub fn stored_message(meta: &[u8]) -> Result<StoredMessage, JobError> {
-    #[derive(Deserialize)]
-    struct Meta {
-        #[serde(rename = "_holdfast")]
-        holdfast: StoredMessage,
+    holdfast_of(meta)
+}
+
+/// Whether a stored message and its content fit together; else what is wrong, as a code.
+pub fn fit_together(stored: &StoredMessage, parts: &[ContentPart]) -> Result<(), &'static str> {
+    let len_of = |part: usize| parts.get(part).map(|part| part.len);
+    if len_of(0) != Some(stored.mime_len) {
+        return Err("mime-length");
     }
-    serde_json::from_slice::<Meta>(meta).map(|meta| meta.holdfast).map_err(stored("meta"))
+    for attachment in &stored.attachments {
+        let fits = match &attachment.source {
+            AttachmentSource::Mime { start, len, .. } => {
+                start.checked_add(*len).is_some_and(|end| end <= stored.mime_len)
+            }
+            AttachmentSource::Part { part, len } | AttachmentSource::Json { part, len } => {
+                len_of(*part as usize) == Some(*len)
+            }
+            AttachmentSource::Missing { .. } => true,
+        };
+        if !fits {
+            return Err("attachment");
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::stored::with_holdfast;
 
     const RAW: &str = r#"{"id":"a","subject":"s","isRead":false,"isDraft":false,"lastModifiedDateTime":"1","flag":{"x":1}}"#;
 

@@ -16,7 +16,6 @@ mod folders;
 pub mod meta;
 mod mime_header;
 pub mod mime_parts;
-pub mod paths;
 mod restore_attachments;
 mod restore_folders;
 mod restore_message;
@@ -26,6 +25,7 @@ mod write_back;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use holdfast_repository::ContentPart;
 
 use super::{ProtectedWorkload, collect};
 use crate::{
@@ -49,6 +49,11 @@ impl ProtectedWorkload for Mail {
     async fn back_up(&self, context: &Arc<BackupContext>) -> Result<Collected, JobError> {
         let source = source::MailSource { context: context.clone() };
         collect::Collector::open(source, context.clone()).await?.run().await
+    }
+
+    fn check(&self, meta: &[u8], parts: &[ContentPart]) -> Result<(), &'static str> {
+        let stored = meta::stored_message(meta).map_err(|_| "meta")?;
+        meta::fit_together(&stored, parts)
     }
 
     async fn write_back(&self, context: &RestoreContext) -> Result<Restored, JobError> {

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use holdfast_graph_client::{GraphClient, MailFolder};
 use tokio::sync::OnceCell;
 
-use super::paths::{SnapshotFolder, SnapshotFolders};
-use crate::JobError;
+use crate::{
+    JobError,
+    workload::snapshot_folders::{SnapshotFolder, SnapshotFolders},
+};
 
 /// The hidden folder where messages with large attachments are built; each restore has its own.
 const STAGING_FOLDER: &str = "Holdfast staging";

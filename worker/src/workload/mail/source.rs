@@ -8,7 +8,7 @@ use holdfast_repository::{EntryFlags, EntryKind, FolderKey, ItemEntry, ItemField
 
 use super::{
     attachments, content, flags, folders,
-    meta::{StoredMessage, change_of, marks, raw_text, stored_message, with_holdfast},
+    meta::{StoredMessage, change_of, marks, raw_text, stored_message},
 };
 use crate::{
     JobError,
@@ -18,6 +18,7 @@ use crate::{
             Collector, Container, FetchError, Found, Held, ItemChange, ItemPage, Judgement, Source, State,
         },
         container_key,
+        stored::with_holdfast,
     },
 };
 

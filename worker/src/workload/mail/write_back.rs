@@ -18,7 +18,6 @@ use super::{
     content::missing_attachment,
     existing::Existing,
     meta::stored_message,
-    paths::{Selection, SnapshotFolders},
     restore_attachments::{Attachment, SESSION_FROM_BYTES},
     restore_folders::TargetFolders,
     restore_message::{CreateAs, RESTORE_KEY_PROPERTY, create_body, loses_reply_to, restore_key},
@@ -26,7 +25,10 @@ use super::{
 use crate::{
     JobError,
     restore::{RestoreContext, Restored},
-    workload::collect::ItemFailure,
+    workload::{
+        collect::ItemFailure,
+        snapshot_folders::{Selection, SnapshotFolders},
+    },
 };
 
 /// A message goes out in one request up to this: Microsoft takes "less than 4 MB", and the rest is for our own properties.
@@ -134,7 +136,7 @@ impl<'a> WriteBack<'a> {
         let this = &*self;
         let messages = match only {
             Some(items) => stream::iter(items.into_iter().map(Ok)).boxed(),
-            None => this.folders.messages(&this.context.reader, index),
+            None => this.folders.items(&this.context.reader, index),
         };
         let mut written = messages
             .map(|message| {

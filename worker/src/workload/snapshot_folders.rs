@@ -1,6 +1,6 @@
 //! The folders of a snapshot, and what an operator selects among them: by folder path, or by item id.
 //!
-//! The one thing to know: reading the folders costs the folders, not the messages, because folders sort before messages.
+//! The one thing to know: reading the folders costs the folders, not the items, because folders sort before items.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -8,11 +8,11 @@ use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use holdfast_repository::{EntryKind, FolderKey, ItemEntry, ItemKey, SnapshotReader};
 use serde::Deserialize;
 
-use super::folders::StoredFolder;
-use crate::{
-    JobError,
-    workload::{ROOT_PARENT, container_key},
+use super::{
+    ROOT_PARENT, container_key,
+    stored::{StoredFolder, broken},
 };
+use crate::JobError;
 
 /// Folders of one snapshot, at most.
 const MAX_FOLDERS: usize = 100_000;
@@ -38,10 +38,10 @@ pub struct SnapshotFolder {
     pub is_search_folder: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FolderMeta {
-    #[serde(default)]
+    #[serde(default, alias = "name")]
     display_name: String,
     #[serde(default)]
     is_hidden: Option<bool>,
@@ -137,8 +137,8 @@ impl SnapshotFolders {
             .collect()
     }
 
-    /// The messages of a folder with their entries.
-    pub fn messages<'a>(
+    /// The items of a folder with their entries.
+    pub fn items<'a>(
         &'a self,
         reader: &'a SnapshotReader,
         folder: usize,
@@ -148,7 +148,7 @@ impl SnapshotFolders {
             .children(FolderKey(key))
             .map_err(JobError::from)
             .try_filter_map(move |child| async move {
-                if child.kind != EntryKind::MailMessage {
+                if child.kind.is_container() {
                     return Ok(None);
                 }
                 let entry = reader.item(&child.key).await?;
@@ -164,7 +164,7 @@ impl SnapshotFolders {
         selection: &'a Selection,
     ) -> BoxStream<'a, Result<(usize, String, ItemEntry), JobError>> {
         let of_folder = move |folder: usize| {
-            self.messages(reader, folder).map_ok(move |(id, entry)| (folder, id, entry)).boxed()
+            self.items(reader, folder).map_ok(move |(id, entry)| (folder, id, entry)).boxed()
         };
         let single = move |id: &'a String| async move {
             let entry = reader.item(&ItemKey(id.clone().into_bytes())).await?;
@@ -183,16 +183,10 @@ async fn read_folder(
     parent: Option<usize>,
     folders: &[SnapshotFolder],
 ) -> Result<SnapshotFolder, JobError> {
-    let broken = |source| JobError::Stored { what: "folder", source };
     let id = String::from_utf8_lossy(&key.0).into_owned();
     let meta = match reader.item(key).await? {
-        Some(entry) => serde_json::from_slice(&reader.meta(&entry).await?).map_err(broken)?,
-        None => FolderMeta {
-            display_name: String::new(),
-            is_hidden: None,
-            kind: None,
-            holdfast: StoredFolder::default(),
-        },
+        Some(entry) => serde_json::from_slice(&reader.meta(&entry).await?).map_err(broken("folder"))?,
+        None => FolderMeta::default(),
     };
     let path = match parent {
         None => String::new(),
