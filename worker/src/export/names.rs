@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use crate::workload::mail::paths::SnapshotFolders;
+use crate::workload::snapshot_folders::SnapshotFolders;
 
 /// The longest part of a file name made of a subject.
 const MAX_SUBJECT_CHARS: usize = 60;
