@@ -3,8 +3,10 @@
 
 use tonic::{Code, Status, metadata::MetadataValue};
 
-/// Marks [`ErrorCode::not_yet`].
+/// Marks [`ErrorCode::not_yet`] and [`ErrorCode::outdated`].
 const NOT_YET_METADATA: &str = "holdfast-not-yet";
+/// Marks [`ErrorCode::outdated`].
+const OUTDATED_METADATA: &str = "holdfast-outdated";
 
 /// What a caller can do about an error. Nine codes, no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,18 @@ impl ErrorCode {
     /// Whether [`ErrorCode::not_yet`] made it.
     pub fn is_not_yet(status: &Status) -> bool {
         status.metadata().contains_key(NOT_YET_METADATA)
+    }
+
+    /// [`ErrorCode::not_yet`] where what the caller works by is over: the same call will never succeed, a new start will.
+    pub fn outdated(message: impl Into<String>) -> Status {
+        let mut status = Self::not_yet(message);
+        status.metadata_mut().insert(OUTDATED_METADATA, MetadataValue::from_static("1"));
+        status
+    }
+
+    /// Whether [`ErrorCode::outdated`] made it.
+    pub fn is_outdated(status: &Status) -> bool {
+        status.metadata().contains_key(OUTDATED_METADATA)
     }
 
     /// Reads the code of a status, also of those the transport makes.
@@ -106,5 +120,8 @@ mod tests {
             Status::from_header_map(&ErrorCode::not_yet("x").into_http::<()>().into_parts().0.headers);
         let status = status.expect("a status in headers");
         assert_eq!((ErrorCode::of(&status), ErrorCode::is_not_yet(&status)), (ErrorCode::Unavailable, true));
+        assert!(!ErrorCode::is_outdated(&status));
+        let outdated = ErrorCode::outdated("x");
+        assert!(ErrorCode::is_not_yet(&outdated) && ErrorCode::is_outdated(&outdated));
     }
 }

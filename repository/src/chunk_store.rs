@@ -43,6 +43,9 @@ pub enum StoreError {
         /// What was tried.
         reason: String,
     },
+    /// The pool's layout has changed since the session began; one with the new layout goes on.
+    #[error("the layout of the storage has changed")]
+    LayoutChanged,
     /// Nodes have no room.
     #[error("storage is full")]
     Full,
@@ -63,6 +66,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Full)
+        matches!(self, Self::Unavailable { .. } | Self::Full | Self::LayoutChanged)
     }
 }

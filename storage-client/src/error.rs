@@ -17,11 +17,13 @@ pub(crate) struct CallError {
     pub(crate) message: String,
     /// The node is well and waits for something that comes by itself.
     is_not_yet: bool,
+    /// The layout that the caller works by is over.
+    is_outdated: bool,
 }
 
 impl CallError {
     pub(crate) fn new(node: NodeId, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { node, code, message: message.into(), is_not_yet: false }
+        Self { node, code, message: message.into(), is_not_yet: false, is_outdated: false }
     }
 
     pub(crate) fn of(node: NodeId, status: &Status) -> Self {
@@ -30,7 +32,8 @@ impl CallError {
             text => text.to_owned(),
         };
         let is_not_yet = ErrorCode::is_not_yet(status);
-        Self { is_not_yet, ..Self::new(node, ErrorCode::of(status), message) }
+        let is_outdated = ErrorCode::is_outdated(status);
+        Self { is_not_yet, is_outdated, ..Self::new(node, ErrorCode::of(status), message) }
     }
 
     pub(crate) fn timeout(node: NodeId) -> Self {
@@ -40,7 +43,7 @@ impl CallError {
     /// Whether the same call, there or at another owner, may succeed later. A broken connection shows as an internal error
     /// of the transport, so that one is tried again too.
     pub(crate) fn is_retryable(&self) -> bool {
-        self.code.is_retryable() || self.code == ErrorCode::Internal
+        !self.is_outdated && (self.code.is_retryable() || self.code == ErrorCode::Internal)
     }
 
     /// Whether the node itself seems to be away.
@@ -51,6 +54,7 @@ impl CallError {
     /// How much this error says about the whole operation: of several, the highest is reported.
     fn weight(&self) -> u8 {
         match self.code {
+            _ if self.is_outdated => 3,
             ErrorCode::Fenced => 5,
             ErrorCode::SessionLost => 4,
             ErrorCode::Forbidden | ErrorCode::BadRequest | ErrorCode::NotFound | ErrorCode::Conflict => 3,
@@ -64,6 +68,7 @@ impl CallError {
 impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
         match error.code {
+            _ if error.is_outdated => Self::LayoutChanged,
             ErrorCode::Fenced => Self::Fenced,
             ErrorCode::SessionLost => Self::SessionLost,
             ErrorCode::Exhausted => Self::Full,

@@ -45,7 +45,9 @@ mod touch;
 pub use error::Error;
 pub use executor::{DiskTime, Executor};
 pub use node::{Caller, FenceRule, Node, NodeSetup, NodeStatus, Replica};
-pub use options::{DiskOptions, GroupCommitOptions, LockOption, RepairOptions, S3Options, StorageNodeOptions};
+pub use options::{
+    DiskOptions, GroupCommitOptions, LockOption, RepairOptions, S3Options, StorageNodeOptions,
+};
 pub use peer_client::PeerClient;
 pub use peers::{PeerCall, PeerError, Peers, Presence, ReplicaOutcome, ReplicaPut};
 pub use pin::{PinOutcome, PinsRead};

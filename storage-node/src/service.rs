@@ -71,9 +71,11 @@ pub fn into_server(
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        if matches!(error, Error::NotOwner(_) | Error::StaleLayout { .. } | Error::NotReady(_)) {
-            // The caller's layout or this node's is old: it changes by itself.
-            return ErrorCode::not_yet(error.to_string());
+        match error {
+            // This node's layout is old, or it is taking pins over: that changes by itself.
+            Error::NotOwner(_) | Error::NotReady(_) => return ErrorCode::not_yet(error.to_string()),
+            Error::StaleLayout { .. } => return ErrorCode::outdated(error.to_string()),
+            _ => {}
         }
         let code = code_of(&error);
         if code == ErrorCode::Internal {

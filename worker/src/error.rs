@@ -162,10 +162,14 @@ impl JobError {
                 if error.is_retryable() =>
             {
                 // Storage that is away or full is not the job's failure: it waits as long as it takes.
-                let code = if *error == StoreError::Full { "storage-full" } else { "storage-unavailable" };
-                let message = self.to_string();
-                let (reason, code) = (ReleaseReason::Deferred, code.to_owned());
-                Some(Release { reason, delay: DEFER_FOR_STORAGE, code, message })
+                let (code, delay) = match error {
+                    StoreError::Full => ("storage-full", DEFER_FOR_STORAGE),
+                    // The next lease brings the new one.
+                    StoreError::LayoutChanged => ("layout-changed", Duration::ZERO),
+                    _ => ("storage-unavailable", DEFER_FOR_STORAGE),
+                };
+                let (reason, code, message) = (ReleaseReason::Deferred, code.to_owned(), self.to_string());
+                Some(Release { reason, delay, code, message })
             }
             Self::NoSuchPath { .. } => release(
                 ReleaseReason::Permanent,
@@ -244,6 +248,8 @@ mod tests {
             let release = error.release().unwrap();
             assert_eq!((release.reason, release.delay), (ReleaseReason::Deferred, DEFER_FOR_STORAGE));
         }
+        let release = JobError::from(StoreError::LayoutChanged).release().unwrap();
+        assert_eq!((release.reason, release.delay), (ReleaseReason::Deferred, Duration::ZERO));
         let release = JobError::from(StoreError::SessionLost).release().unwrap();
         assert_eq!(release.reason, ReleaseReason::Retry);
     }

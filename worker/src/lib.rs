@@ -3,7 +3,8 @@
 //! # Map
 //!
 //! [`run`] consumes hints; [`job_runner`] claims a job, keeps its lease by heartbeats and reports its end; [`backup`],
-//! [`restore`], [`export`] and [`verify`] do it; what is particular to mail is in [`workload::mail`].
+//! [`restore`], [`export`] and [`verify`] do it; what every workload does alike is in [`workload::collect`], what is particular to
+//! mail in [`workload::mail`].
 //!
 //! # Invariants
 //!

@@ -45,6 +45,8 @@ pub struct Faults {
     pub only_token: Option<Bytes>,
     /// Works by a layout whose owners changed in this version: refuses what is done by an older one.
     pub moved_in: u64,
+    /// Works by an older layout than its callers: refuses until it has the new one.
+    pub is_behind: bool,
     /// Has not taken over its pins yet.
     pub not_ready: bool,
     /// Waits before it answers reads.
@@ -146,7 +148,10 @@ impl Fake {
         self.versions.lock().unwrap().insert(offered);
         if offered < moved_in {
             let reason = format!("it works by layout {offered}, the pool moved in layout {moved_in}");
-            return Err(ErrorCode::not_yet(reason));
+            return Err(ErrorCode::outdated(reason));
+        }
+        if self.faults().is_behind {
+            return Err(ErrorCode::not_yet("it does not know that layout yet"));
         }
         Ok(())
     }

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use holdfast_record::SegmentClass;
 
 pub use mark::MarkFile;
-pub use reader::{OPEN_FILES_MAX, SegmentReader};
 pub(crate) use reader::is_damage;
+pub use reader::{OPEN_FILES_MAX, SegmentReader};
 pub use recovery::{DamagedRange, Opened, Recovery, SegmentState, find_segments, read_footer, recover};
 pub(crate) use recovery::{is_whole, walk_sealed};
 pub(crate) use rewrite::{remove_leftovers, rewrite_frame};

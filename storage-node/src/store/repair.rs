@@ -166,7 +166,8 @@ impl Store {
         }
         let Frames { disk, quarantine, identity } = &self.frames;
         let context = Recovery { disk: &**disk, quarantine };
-        let is_done = rewrite_frame(&context, &name, (*identity, self.reserved.of_unreadable()), end, damaged)?;
+        let is_done =
+            rewrite_frame(&context, &name, (*identity, self.reserved.of_unreadable()), end, damaged)?;
         self.reader.reopen(&segment);
         Ok(is_done)
     }

@@ -1,7 +1,5 @@
 //! How Microsoft's JSON is kept: verbatim, with one more property, `_holdfast`, that says what Holdfast knows besides; and the
 //! entries of containers, which are that JSON without content.
-//!
-//! The invariant: every manifest has one entry at the top, whose path is empty. Where Microsoft has none, it is made.
 
 use bytes::Bytes;
 use holdfast_repository::{ContentSource, EntryFlags, EntryKind, FolderKey, ItemFields};
@@ -12,9 +10,6 @@ use crate::{
     JobError,
     backup::{Manifest, key},
 };
-
-/// The id of the top entry of workloads whose containers hang on nothing. Microsoft's ids are longer.
-pub const ROOT_ID: &str = "root";
 
 /// What Holdfast adds to a container.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -58,11 +53,6 @@ impl FolderToPut<'_> {
         };
         Ok(manifest.writer().put_item(key(self.id), fields, meta, ContentSource::None).await?)
     }
-}
-
-/// Puts the top entry that Microsoft has not.
-pub async fn put_root(manifest: &Manifest) -> Result<(), JobError> {
-    FolderToPut { id: ROOT_ID, parent_id: None, raw: "{}", well_known: None }.put(manifest).await
 }
 
 /// Microsoft's JSON with one more property.

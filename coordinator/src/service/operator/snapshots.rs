@@ -84,7 +84,7 @@ impl OperatorService {
             self.core.storage.read_pins(layout, token, row.tenant, row.resource, row.workload, 0).await;
         let view = match view {
             Ok(view) => view,
-            Err(StoreError::Unavailable { .. }) => return Ok(Copies::new()),
+            Err(StoreError::Unavailable { .. } | StoreError::LayoutChanged) => return Ok(Copies::new()),
             Err(error) => return Err(error.into()),
         };
         let shown = view.pins.into_iter().chain(view.undecided);
