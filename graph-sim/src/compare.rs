@@ -11,7 +11,16 @@ use crate::TruthMessage;
 /// Messages are matched by folder and internet message id, because a restored message has a new id. Attachments are
 /// a set: their order and ids are Microsoft's.
 pub fn differences(before: &[TruthMessage], after: &[TruthMessage]) -> Vec<String> {
-    let (before, mut after) = (by_identity(before), by_identity(after));
+    let (before, after) = (by_identity(before), by_identity(after));
+    differing(before, after, |original, copy| differing_properties(&plain(original), &plain(copy)))
+}
+
+/// What differs between items of one identity, of how many there are first.
+fn differing<T>(
+    before: BTreeMap<String, Vec<T>>,
+    mut after: BTreeMap<String, Vec<T>>,
+    differences: impl Fn(&T, &T) -> Vec<String>,
+) -> Vec<String> {
     let mut found = Vec::new();
     for (identity, originals) in before {
         let restored = after.remove(&identity).unwrap_or_default();
@@ -21,7 +30,7 @@ pub fn differences(before: &[TruthMessage], after: &[TruthMessage]) -> Vec<Strin
         }
         for (original, copy) in originals.iter().zip(&restored) {
             found.extend(
-                differing_fields(original, copy).into_iter().map(|field| format!("{identity}: {field}")),
+                differences(original, copy).into_iter().map(|difference| format!("{identity}: {difference}")),
             );
         }
     }
@@ -43,15 +52,6 @@ fn by_identity(messages: &[TruthMessage]) -> BTreeMap<String, Vec<&TruthMessage>
     map
 }
 
-fn differing_fields(original: &TruthMessage, copy: &TruthMessage) -> Vec<String> {
-    let (original, copy) = (plain(original), plain(copy));
-    let fields = original.as_object().into_iter().flatten();
-    fields
-        .filter(|(field, value)| **value != copy[field.as_str()])
-        .map(|(field, value)| format!("{field} was {value}, is {}", copy[field.as_str()]))
-        .collect()
-}
-
 /// A message without its id, its attachments in an order of their own.
 fn plain(message: &TruthMessage) -> Value {
     let mut message = message.clone();
@@ -64,22 +64,8 @@ fn plain(message: &TruthMessage) -> Value {
 ///
 /// Records are matched by their `identity`, because a restored item has a new id.
 pub fn differences_of(before: &[Value], after: &[Value]) -> Vec<String> {
-    let (before, mut after) = (records_by_identity(before), records_by_identity(after));
-    let mut found = Vec::new();
-    for (identity, originals) in before {
-        let restored = after.remove(&identity).unwrap_or_default();
-        if originals.len() != restored.len() {
-            found.push(format!("{identity}: {} before, {} after", originals.len(), restored.len()));
-            continue;
-        }
-        for (original, copy) in originals.iter().zip(&restored) {
-            found.extend(
-                differing_properties(original, copy).map(|property| format!("{identity}: {property}")),
-            );
-        }
-    }
-    found.extend(after.into_iter().map(|(identity, extra)| format!("{identity}: {} too many", extra.len())));
-    found
+    let (before, after) = (records_by_identity(before), records_by_identity(after));
+    differing(before, after, differing_properties)
 }
 
 /// Records without their ids; those with one identity are in an order of their own.
@@ -97,11 +83,12 @@ fn records_by_identity(records: &[Value]) -> BTreeMap<String, Vec<Value>> {
     map
 }
 
-fn differing_properties<'a>(original: &'a Value, copy: &'a Value) -> impl Iterator<Item = String> + 'a {
+fn differing_properties(original: &Value, copy: &Value) -> Vec<String> {
     let properties = original.as_object().into_iter().flatten();
     properties
         .filter(|(name, value)| **value != copy[name.as_str()])
         .map(|(name, value)| format!("{name} was {value}, is {}", copy[name.as_str()]))
+        .collect()
 }
 
 #[cfg(test)]
