@@ -19,7 +19,7 @@ use crate::workloads::{self, Slice, Workload};
 use crate::world::World;
 
 /// Options that change while it runs; the population does not.
-const CHANGEABLE: [&str; 9] = [
+const CHANGEABLE: [&str; 13] = [
     "limits",
     "latency-ms",
     "token-lifetime-seconds",
@@ -28,6 +28,10 @@ const CHANGEABLE: [&str; 9] = [
     "attachments-on-non-drafts",
     "attachment-overhead",
     "per-calendar-delta",
+    "download-url-seconds",
+    "content-host",
+    "drive-quota-bytes",
+    "external-sharing",
     "faults",
 ];
 

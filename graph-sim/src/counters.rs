@@ -13,15 +13,17 @@ const MAX_VIOLATIONS: usize = 200;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CountersSnapshot {
-    /// Mailbox (or `directory`) → kind of request → how many, refused ones too.
+    /// Person (or `directory`) → kind of request → how many, refused ones too.
     pub requests: BTreeMap<String, BTreeMap<String, u64>>,
     /// Mailbox → `$value` requests of messages that were answered with content.
     pub content_requests: BTreeMap<String, u64>,
-    /// Mailbox → most requests in flight at once.
+    /// Mailbox (or `sharepoint`) → most requests in flight at once.
     pub max_in_flight: BTreeMap<String, u64>,
+    /// Resource units of the calls to drives that were let in.
+    pub resource_units: u64,
     /// 429 answers.
     pub throttled_429: u64,
-    /// Requests to a mailbox before the Retry-After it was told had passed (300 ms of grace).
+    /// Requests to a mailbox or a drive before the Retry-After it was told had passed (300 ms of grace).
     pub early_after_429: u64,
     /// Calls that would have sent mail to people.
     pub would_have_sent_mail: u64,
@@ -37,7 +39,7 @@ pub struct CountersSnapshot {
     pub faults: BTreeMap<String, u64>,
     /// Messages created through the API.
     pub messages_created: u64,
-    /// Bytes of MIME and attachment content given out.
+    /// Bytes of MIME, attachments and files given out.
     pub content_bytes: u64,
     /// Bytes of request bodies received.
     pub upload_bytes: u64,

@@ -16,6 +16,7 @@ pub(crate) struct Evolution {
     pub moved: u64,
     pub deleted: u64,
     pub flags: u64,
+    pub restored: u64,
     /// Ids or principal names; empty = everybody.
     pub users: Vec<String>,
     /// Whose items change; none = mail.
@@ -47,6 +48,7 @@ impl Evolution {
             moved: part(self.moved),
             deleted: part(self.deleted),
             flags: part(self.flags),
+            restored: part(self.restored),
         }
     }
 }

@@ -3,12 +3,12 @@
 //! # Code map
 //!
 //! `world` is the state · `workloads` are what people have, one module each behind one trait: mail, contacts, To Do,
-//! calendars, the directory · `words`, `people`, `blob` are what generation draws from · `http` speaks Graph,
-//! `control` speaks to tests · `delta`, `ids`, `query`, `json` are Graph's manners · `token`, `limits`, `faults`,
-//! `counters` are what their names say · `openapi` checks calls against Microsoft's description.
+//! calendars, drives, the directory · `words`, `people`, `blob`, `pieces` are what generation draws from · `http` speaks
+//! Graph, `control` speaks to tests · `delta`, `ids`, `query`, `json`, `quick_xor` are Graph's manners · `token`, `limits`,
+//! `faults`, `counters` are what their names say · `openapi` checks calls against Microsoft's description.
 //!
 //! Invariant: the same seed gives the same people with the same things; bytes of content are generated whenever they
-//! are read, and memory holds only those that were created through the API.
+//! are read, and memory holds only those that were created through the API and are not generated ones come back.
 
 mod blob;
 mod compare;
@@ -24,7 +24,9 @@ mod limits;
 mod openapi;
 mod options;
 mod people;
+mod pieces;
 mod query;
+mod quick_xor;
 mod rng;
 mod serve;
 #[cfg(test)]
@@ -154,8 +156,8 @@ impl SimHandle {
             .expect("listing does not panic"))
     }
 
-    /// Everything a person has in a workload (`contacts`, `todo`, `calendar`), one record per item; compare two with
-    /// [`differences_of`]. Hashes attachments: not for the hot path.
+    /// Everything a person has in a workload (`contacts`, `todo`, `calendar`, `onedrive`), one record per item; compare two
+    /// with [`differences_of`]. Hashes attachments and files: not for the hot path.
     pub async fn truth_of(&self, workload: &str, user: &str) -> Result<Vec<serde_json::Value>, SimError> {
         let index = self.world.people.find(user).ok_or_else(|| SimError::NoSuchUser { user: user.into() })?;
         let found = workloads::find(workload);

@@ -163,7 +163,8 @@ impl OpenApi {
         }
         for name in names {
             let cast = name.to_ascii_lowercase().starts_with("microsoft.graph.");
-            if !cast && !known.open && known.find(name).is_none() {
+            let annotation = name.starts_with('@') || *name == "content.downloadUrl";
+            if !cast && !annotation && !known.open && known.find(name).is_none() {
                 report.say("$select", &format!("{name} is not a property"));
             }
         }
@@ -195,8 +196,20 @@ impl OpenApi {
         report.found
     }
 
+    /// An item addressed by path, `{item}:`, is described where the same call by id is; Microsoft documents the others.
     fn find(&self, method: &str, path: &str) -> Match<'_> {
-        let segments = split(path);
+        let mut segments = split(path);
+        let by_path = segments.iter_mut().find(|segment| segment.ends_with(':') && segment.len() > 1);
+        if let Some(segment) = by_path {
+            segment.pop();
+            return match self.find(method, &segments.join("/")) {
+                Match::Described { template, item } if item.get(method.to_ascii_lowercase()).is_some() => {
+                    Match::Described { template, item }
+                }
+                Match::Described { .. } | Match::DocumentedOnly => Match::DocumentedOnly,
+                Match::Nothing => Match::Nothing,
+            };
+        }
         let best = self
             .paths
             .iter()

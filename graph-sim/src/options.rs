@@ -34,6 +34,15 @@ pub struct SimOptions {
     pub attachments_on_non_drafts: bool,
     /// What an attachment's `size` exceeds its content by, bytes, beside its name. Default 128: Exchange counts overhead.
     pub attachment_overhead: u32,
+    /// Life of a download address, seconds. Default 3600.
+    pub download_url_seconds: u64,
+    /// Host and port that download and upload addresses name; it must lead back to the simulator. Default none = the host
+    /// that was called.
+    pub content_host: Option<String>,
+    /// What a drive may hold, bytes; above it 507. Default 1 TB.
+    pub drive_quota_bytes: u64,
+    /// Whether items may be shared with people outside the tenant; off = 403 `sharingDisabled`. Default true.
+    pub external_sharing: bool,
     /// Whether calendars other than the default one have a delta, which Microsoft describes and does not document; off =
     /// 400. Default true.
     pub per_calendar_delta: bool,
@@ -86,11 +95,35 @@ pub struct Population {
     pub tasks_per_user: u32,
     /// Events of a mailbox, in calendars; a series counts as one. Default 0.
     pub calendar_events_per_user: u32,
+    /// Files of a drive, in folders, beside those below that have an option of their own. Default 0.
+    pub drive_files_per_user: u32,
+    /// Mean size of these files, bytes; most are smaller, a few much larger. Default 100,000.
+    pub drive_file_bytes: u64,
+    /// Largest of these files, bytes. Default 50 MB.
+    pub drive_max_file_bytes: u64,
+    /// Size of one more file in every drive, bytes; 0 = there is none. Default 0.
+    pub drive_large_file_bytes: u64,
+    /// How many files and folders of a hundred have permissions of their own. Default 5.
+    pub drive_shared_percent: u32,
+    /// How many files of a hundred have one to three earlier versions. Default 10.
+    pub drive_versioned_percent: u32,
+    /// Notebooks of a drive, each a package with three files. Default 0.
+    pub drive_notebooks_per_user: u32,
+    /// Files of a drive in which malware was found: their content is refused. Default 0.
+    pub drive_malware_per_user: u32,
+    /// Files of a drive that somebody has locked: reading their content and changing them is refused by 423. Default 0.
+    pub drive_locked_per_user: u32,
+    /// Links of a drive to folders of the next person's drive. Default 0.
+    pub drive_shortcuts_per_user: u32,
+    /// How many people, the last ones, never opened their drive: 404 `ResourceNotFound`. Default 0.
+    pub users_without_drive: u32,
+    /// How many people, those before them, have a locked drive: 403 `accessDenied`. Default 0.
+    pub users_with_locked_drive: u32,
     /// Folder whose `*.eml` files are loaded as messages as well, spread over the Inboxes.
     pub eml_folder: Option<PathBuf>,
 }
 
-/// Microsoft's limits per app and mailbox.
+/// Microsoft's limits: of Outlook per app and mailbox, of SharePoint and OneDrive per app and tenant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SimLimits {
@@ -106,7 +139,16 @@ pub struct SimLimits {
     pub upload_bytes_per_window: u64,
     /// The upload window, seconds. Default 300.
     pub upload_window_seconds: u64,
-    /// Multiplies the request and upload allowances, not the concurrency. Default 1.
+    /// Resource units of drives in a minute: 1 for one item, a delta with a token or content, 2 for lists and writes, 5 for
+    /// permissions. Default 1,250, that of a small tenant.
+    pub sharepoint_units_per_minute: u64,
+    /// Resource units of drives in a day. Default 1,200,000.
+    pub sharepoint_units_per_day: u64,
+    /// Bytes sent to drives in an hour; above them 509. Default 400 GB.
+    pub sharepoint_ingress_bytes_per_hour: u64,
+    /// Bytes of content asked of drives in an hour; above them 509. Default 400 GB.
+    pub sharepoint_egress_bytes_per_hour: u64,
+    /// Multiplies all allowances but the concurrency. Default 1.
     pub scale: f64,
 }
 
@@ -116,7 +158,7 @@ pub struct SimLimits {
 pub struct FaultOptions {
     /// Seed of the faults.
     pub seed: u64,
-    /// 429, after which the mailbox stays blocked until its Retry-After has passed.
+    /// 429, after which the mailbox, or all drives, stay blocked until its Retry-After has passed.
     pub rate_429: f64,
     /// 503, with a JSON, an HTML or an empty body.
     pub rate_503: f64,
@@ -126,7 +168,7 @@ pub struct FaultOptions {
     pub rate_reset: f64,
     /// Connection closed in the middle of the answer's body.
     pub rate_truncate: f64,
-    /// Delta and next links answered by 410 `SyncStateNotFound`.
+    /// Delta and next links answered by 410: `SyncStateNotFound`, of drives `resyncRequired`.
     pub rate_expired_delta: f64,
     /// A delta page that holds an item twice.
     pub rate_duplicate_in_page: f64,
@@ -138,10 +180,25 @@ pub struct FaultOptions {
     pub rate_401: f64,
     /// 404 `ErrorItemNotFound` on an item that exists.
     pub rate_404: f64,
-    /// 500 `ErrorCorruptData` on a message's `$value` and on reading another item, always for the same items.
+    /// 500 on a message's `$value`, on a file's content, and on reading another item, always for the same items.
     pub rate_corrupt_item: f64,
     /// Calendar delta pages larger than this are answered by 503 without a body; 0 = none is.
     pub calendar_delta_page_max: u32,
+    /// Connection reset after what was asked for was done, on calls that write.
+    pub rate_lost_answer: f64,
+    /// 509 on calls to drives, with a Retry-After.
+    pub rate_509: f64,
+    /// A download address refused as if it had expired.
+    pub rate_expired_download: f64,
+    /// A part of a file that was asked for, answered with the whole file.
+    pub rate_range_ignored: f64,
+    /// Files of which delta and lists show the hash of other content, always the same ones; the item itself shows the right
+    /// one.
+    pub rate_stale_hash: f64,
+    /// Files without a hash, always the same ones.
+    pub rate_missing_hash: f64,
+    /// Parts of notebooks whose content is answered by 503, always the same ones.
+    pub rate_notebook_503: f64,
 }
 
 impl Default for SimOptions {
@@ -159,6 +216,10 @@ impl Default for SimOptions {
             page_size_max: 1000,
             attachments_on_non_drafts: true,
             attachment_overhead: 128,
+            download_url_seconds: 3600,
+            content_host: None,
+            drive_quota_bytes: 1_000_000_000_000,
+            external_sharing: true,
             per_calendar_delta: true,
             openapi: None,
             faults: FaultOptions::default(),
@@ -177,6 +238,18 @@ impl Default for Population {
             contacts_per_user: 0,
             tasks_per_user: 0,
             calendar_events_per_user: 0,
+            drive_files_per_user: 0,
+            drive_file_bytes: 100_000,
+            drive_max_file_bytes: 50_000_000,
+            drive_large_file_bytes: 0,
+            drive_shared_percent: 5,
+            drive_versioned_percent: 10,
+            drive_notebooks_per_user: 0,
+            drive_malware_per_user: 0,
+            drive_locked_per_user: 0,
+            drive_shortcuts_per_user: 0,
+            users_without_drive: 0,
+            users_with_locked_drive: 0,
             eml_folder: None,
         }
     }
@@ -191,6 +264,10 @@ impl Default for SimLimits {
             window_seconds: 600,
             upload_bytes_per_window: 150_000_000,
             upload_window_seconds: 300,
+            sharepoint_units_per_minute: 1250,
+            sharepoint_units_per_day: 1_200_000,
+            sharepoint_ingress_bytes_per_hour: 400_000_000_000,
+            sharepoint_egress_bytes_per_hour: 400_000_000_000,
             scale: 1.0,
         }
     }

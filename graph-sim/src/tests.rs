@@ -4,6 +4,7 @@
 mod calendar;
 mod contacts;
 mod description;
+mod drive;
 mod faults;
 mod read;
 mod todo;

@@ -24,7 +24,7 @@ const CUT_DELAY: Duration = Duration::from_millis(20);
 pub(crate) enum Reader {
     Whole(Option<Bytes>),
     Mime(Box<MimeReader>),
-    Data { data: Data, offset: u64 },
+    Data { data: Data, next: u64, end: u64 },
 }
 
 impl Reader {
@@ -37,18 +37,23 @@ impl Reader {
     }
 
     pub(crate) fn data(data: Data) -> Self {
-        Self::Data { data, offset: 0 }
+        let end = data.len();
+        Self::part(data, 0..end)
+    }
+
+    pub(crate) fn part(data: Data, part: std::ops::Range<u64>) -> Self {
+        Self::Data { data, next: part.start, end: part.end }
     }
 
     fn next(&mut self, world: &World) -> Option<Bytes> {
         match self {
             Self::Whole(body) => body.take(),
             Self::Mime(reader) => reader.next(world),
-            Self::Data { data, offset } => {
-                let left = data.len().saturating_sub(*offset);
+            Self::Data { data, next, end } => {
+                let left = end.saturating_sub(*next);
                 let mut piece = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(DATA_PIECE)];
-                data.read(*offset, &mut piece);
-                *offset += piece.len() as u64;
+                data.read(*next, &mut piece);
+                *next += piece.len() as u64;
                 (!piece.is_empty()).then(|| piece.into())
             }
         }

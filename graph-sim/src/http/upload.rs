@@ -181,7 +181,7 @@ fn answer(
         return Err(refuse(405, "Request_BadRequest", "The method is not allowed here."));
     }
     world.counters.with(|all| all.upload_bytes += body.len() as u64);
-    let cost = Cost { upload_bytes: body.len() as u64, salt: luck.salt("429"), takes_place: false };
+    let cost = Cost::of(&luck, body.len() as u64);
     let _flight = scope.map(|scope| admit(world, &world.options(), &app, scope, &cost, &luck)).transpose()?;
     match world.uploads.put(world, id, &parts.headers, &body, base)? {
         Progress::More(status) => Ok(plain(200, "application/json", status)),

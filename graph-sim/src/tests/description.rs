@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::OpenApi;
 
-fn description() -> Option<PathBuf> {
+pub(super) fn description() -> Option<PathBuf> {
     let path = std::env::var_os("HOLDFAST_OPENAPI").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/graph/openapi-subset.json"),
         PathBuf::from,

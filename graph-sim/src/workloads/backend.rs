@@ -6,6 +6,8 @@
 use crate::http::{Refusal, refuse};
 use crate::limits::Scope;
 use crate::options::SimOptions;
+use crate::workloads::drive::ids::drive_owner;
+use crate::workloads::route::Params;
 use crate::world::World;
 
 /// Who answers.
@@ -15,6 +17,8 @@ pub(crate) enum Backend {
     Directory,
     /// Exchange: mail, contacts, To Do and calendars of a mailbox share the mailbox's limits.
     Outlook,
+    /// SharePoint: all drives of the tenant share its limits.
+    SharePoint,
 }
 
 /// What a call turned out to be about.
@@ -26,14 +30,24 @@ pub(crate) struct Subject {
 }
 
 impl Backend {
-    /// The person a path names, as this backend knows people.
+    /// The person a path names, or whose drive it names, as this backend knows people.
     pub(crate) fn subject(
         self,
         world: &World,
         options: &SimOptions,
-        name: Option<&str>,
+        params: &Params,
     ) -> Result<Subject, Refusal> {
-        match (self, name) {
+        match (self, params.get("user")) {
+            (Self::SharePoint, name) => {
+                let user = match name {
+                    Some(name) => world.people.find(name),
+                    None => params.get("drive").and_then(|drive| drive_owner(world, drive)),
+                };
+                let missing = || refuse(404, "itemNotFound", "The resource could not be found.");
+                let user = user.ok_or_else(missing)?;
+                has_drive(options, user)?;
+                Ok(Subject { user: Some(user), scope: Some(Scope::SharePoint) })
+            }
             (Self::Outlook, Some(name)) => {
                 let missing = || refuse(404, "ErrorInvalidUser", "The requested user is invalid.");
                 let user = world.people.find(name).ok_or_else(missing)?;
@@ -51,11 +65,24 @@ impl Backend {
                 let text = "Insufficient privileges to complete the operation.";
                 refuse(403, "Authorization_RequestDenied", text)
             }
+            Self::SharePoint => refuse(403, "accessDenied", "Access denied."),
             Self::Outlook => {
                 refuse(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
             }
         }
     }
+}
+
+fn has_drive(options: &SimOptions, user: u32) -> Result<(), Refusal> {
+    let population = &options.population;
+    let opened = population.users.saturating_sub(population.users_without_drive);
+    if user >= opened {
+        return Err(refuse(404, "ResourceNotFound", "User's mysite not found."));
+    }
+    if user >= opened.saturating_sub(population.users_with_locked_drive) {
+        return Err(refuse(403, "accessDenied", "The site is locked.").inner("notAllowed"));
+    }
+    Ok(())
 }
 
 fn has_mailbox(options: &SimOptions, user: u32) -> Result<(), Refusal> {

@@ -9,15 +9,20 @@ pub(crate) mod backend;
 pub(crate) mod calendar;
 pub(crate) mod contacts;
 pub(crate) mod directory;
+pub(crate) mod drive;
 pub(crate) mod mail;
 pub(crate) mod objects;
 pub(crate) mod route;
 pub(crate) mod states;
 pub(crate) mod todo;
 
+use std::sync::Arc;
+
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::http::{Outside, Refusal, no_such_host};
 use crate::rng::Rng;
 use crate::workloads::backend::Backend;
 use crate::workloads::route::Route;
@@ -25,8 +30,14 @@ use crate::workloads::states::States;
 use crate::world::World;
 
 /// The registry.
-pub(crate) static ALL: &[&dyn Workload] =
-    &[&directory::Directory, &mail::Mail, &contacts::Contacts, &todo::Todo, &calendar::Calendar];
+pub(crate) static ALL: &[&dyn Workload] = &[
+    &directory::Directory,
+    &mail::Mail,
+    &contacts::Contacts,
+    &todo::Todo,
+    &calendar::Calendar,
+    &drive::OneDrive,
+];
 
 /// The workload that control calls mean when they name none.
 pub(crate) const DEFAULT: &str = mail::NAME;
@@ -70,6 +81,11 @@ pub(crate) trait Workload: Send + Sync {
         Vec::new()
     }
 
+    /// Answers calls to its own host beside Graph, whose paths begin with `_` and its name.
+    fn outside(&self, _world: &Arc<World>, _call: &Outside<'_>) -> Result<Response, Refusal> {
+        Err(no_such_host())
+    }
+
     /// Makes every delta token of a person worthless.
     fn expire_delta(&self, _world: &World, _user: u32) {}
 }
@@ -93,8 +109,11 @@ pub(crate) struct Changes {
     pub edited: u64,
     pub moved: u64,
     pub deleted: u64,
-    /// Small changes: a read flag, a photo, a ticked line, one occurrence.
+    /// Small changes: a read flag, a photo, a ticked line, one occurrence, a permission.
     pub flags: u64,
+    /// What was deleted and comes back; only drives have that.
+    #[serde(default)]
+    pub restored: u64,
 }
 
 /// Which part of a truth is asked for.
@@ -118,5 +137,6 @@ impl Changes {
         self.moved += other.moved;
         self.deleted += other.deleted;
         self.flags += other.flags;
+        self.restored += other.restored;
     }
 }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use http::Method;
 
 use crate::http::{Answer, Call, Refusal, refuse};
+use crate::query::Query;
 use crate::workloads::{ALL, Workload};
 
 /// What answers a call.
@@ -46,6 +47,36 @@ pub(crate) struct Route {
     pub handler: Handler,
     /// Roles that let an app in, when they are not the workload's.
     pub roles: Option<&'static [&'static str]>,
+    /// What it costs SharePoint.
+    pub weight: Weight,
+    /// Whether its body may be content, which is larger than JSON.
+    pub takes_content: bool,
+}
+
+/// What a call costs where resource units are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// One item, or content.
+    Single,
+    /// A list, or anything that writes.
+    Listing,
+    /// A list without a token, a single item with one.
+    Delta,
+    Permissions,
+}
+
+impl Weight {
+    /// Resource units.
+    pub(crate) fn units(self, query: &Query) -> u64 {
+        let has_token = query.get("token").is_some_and(|token| !token.eq_ignore_ascii_case("latest"));
+        match self {
+            Self::Permissions => 5,
+            _ if query.get("$expand").is_some_and(|expand| expand.contains("permissions")) => 5,
+            Self::Single => 1,
+            Self::Delta if has_token => 1,
+            Self::Listing | Self::Delta => 2,
+        }
+    }
 }
 
 impl Route {
@@ -73,7 +104,19 @@ impl Route {
         let lower = |segment: &str| {
             if segment.starts_with('{') { segment.to_owned() } else { segment.to_ascii_lowercase() }
         };
-        Self { verb, pattern: path.split('/').map(lower).collect(), kind, handler, roles: None }
+        let pattern = path.split('/').map(lower).collect();
+        let weight = if verb == Verb::Get { Weight::Single } else { Weight::Listing };
+        Self { verb, pattern, kind, handler, roles: None, weight, takes_content: false }
+    }
+
+    /// Costs something else than its method says.
+    pub(crate) fn weighs(self, weight: Weight) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// Takes content.
+    pub(crate) fn with_content(self) -> Self {
+        Self { takes_content: true, ..self }
     }
 
     /// Lets other roles in than the workload's.

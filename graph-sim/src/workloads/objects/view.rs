@@ -44,6 +44,10 @@ impl View {
         Ok(view)
     }
 
+    pub(crate) fn has_select(&self) -> bool {
+        self.select.is_some()
+    }
+
     /// Whether `$select` names it.
     pub(crate) fn selects(&self, name: &str) -> bool {
         self.select.iter().flatten().any(|one| *one == name)

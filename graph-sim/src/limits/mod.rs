@@ -1,29 +1,39 @@
-//! Microsoft's limits per app and scope: requests in flight, requests and upload bytes per window.
+//! Microsoft's limits: per app and mailbox four in flight, requests and upload bytes per window; per app and tenant
+//! SharePoint's resource units per minute and per day, and bytes in each direction per hour.
 //!
 //! Invariant: a scope that was told to wait stays blocked until the time it was told, whoever asks; what is asked
 //! earlier is refused again and counted.
 
-use std::collections::{HashMap, VecDeque};
+mod allowance;
+mod window;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use holdfast_model::{Clock, Millis};
 
+use crate::faults::Luck;
+use crate::limits::allowance::{Allowance, Counts};
+use crate::limits::window::Window;
 use crate::options::SimLimits;
 use crate::rng::mix;
 use crate::world::World;
 
 /// A request this soon after a 429 was on its way already; one this little before its time is on time.
 const GRACE_MS: u64 = 300;
-/// How long a mailbox stays blocked when the 429 does not say.
+/// How long a scope stays blocked when the 429 does not say.
 const SILENT_BLOCK_MS: u64 = 1000;
-const BUCKETS: u64 = 60;
+/// From so much of the first allowance on SharePoint says how much is left.
+const WARN_PERCENT: u64 = 80;
 
 /// What shares one allowance; each app has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     /// Everything Outlook keeps for one person.
     Mailbox(u32),
+    /// All sites and drives of the tenant.
+    SharePoint,
 }
 
 impl Scope {
@@ -31,6 +41,7 @@ impl Scope {
     pub(crate) fn name(self, world: &World) -> &str {
         match self {
             Self::Mailbox(user) => &world.people.user(user).user_principal_name,
+            Self::SharePoint => "sharepoint",
         }
     }
 }
@@ -46,8 +57,8 @@ pub(crate) struct Limits {
 #[derive(Default)]
 struct Account {
     in_flight: u32,
-    requests: Window,
-    uploads: Window,
+    /// One per allowance.
+    windows: Vec<Window>,
     blocked: Option<Block>,
 }
 
@@ -59,36 +70,12 @@ struct Block {
     told: bool,
 }
 
-#[derive(Default)]
-struct Window {
-    buckets: VecDeque<(u64, u64)>,
-    total: u64,
-}
-
-impl Window {
-    fn forget(&mut self, now_ms: u64, window_ms: u64) {
-        while let Some((at, count)) = self.buckets.front().copied() {
-            if at + window_ms > now_ms {
-                break;
-            }
-            self.total -= count;
-            self.buckets.pop_front();
-        }
-    }
-
-    fn add(&mut self, now_ms: u64, window_ms: u64, count: u64) {
-        let width = (window_ms / BUCKETS).max(1);
-        let at = now_ms - now_ms % width + width - 1;
-        self.total += count;
-        match self.buckets.back_mut() {
-            Some((last, sum)) if *last == at => *sum += count,
-            _ => self.buckets.push_back((at, count)),
-        }
-    }
-
-    fn free_in(&self, now_ms: u64, window_ms: u64) -> u64 {
-        self.buckets.front().map_or(1, |(at, _)| (at + window_ms).saturating_sub(now_ms).max(1))
-    }
+/// What the service says about an allowance that is nearly used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub limit: u64,
+    pub remaining: u64,
+    pub reset_seconds: u64,
 }
 
 /// Why a request was refused.
@@ -97,6 +84,7 @@ pub(crate) enum Reason {
     Concurrency,
     Window,
     Upload,
+    Bandwidth,
     StillBlocked,
     Fault,
 }
@@ -118,6 +106,8 @@ pub(crate) struct Flight {
     places: u32,
     /// In flight together with this one.
     pub together: u32,
+    /// Said when little is left.
+    pub left: Option<Left>,
 }
 
 impl Drop for Flight {
@@ -130,12 +120,24 @@ impl Drop for Flight {
 }
 
 /// What a request costs.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
+    /// Resource units.
+    pub units: u64,
     pub upload_bytes: u64,
+    pub download_bytes: u64,
     /// Chooses the form of the refusal, should there be one.
     pub salt: u64,
     /// Whether it takes one of the places in flight; pieces of an upload do not.
     pub takes_place: bool,
+}
+
+impl Cost {
+    /// That of bytes sent, without a place in flight.
+    pub(crate) fn of(luck: &Luck, upload_bytes: u64) -> Self {
+        let salt = luck.salt("429") ^ u64::from(luck.call);
+        Self { units: 1, upload_bytes, download_bytes: 0, salt, takes_place: false }
+    }
 }
 
 impl Limits {
@@ -153,6 +155,8 @@ impl Limits {
         let now_ms = clock.now_ms();
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         let account = scopes.entry(key.clone()).or_default();
+        let allowances = allowance::of(scope, options);
+        account.windows.resize_with(allowances.len(), Window::default);
         if let Some(block) = account.blocked {
             if now_ms < block.until_ms {
                 let early =
@@ -164,15 +168,18 @@ impl Limits {
             account.blocked = None;
         }
         if options.enabled
-            && let Some((reason, wait_ms)) = account.charge(options, mono, cost)
+            && let Some((reason, wait_ms)) = account.charge(&allowances, mono, cost)
         {
             return Err(account.block(reason, wait_ms, now_ms, cost.salt));
         }
         let places = u32::from(cost.takes_place);
         account.in_flight += places;
         let together = account.in_flight;
+        let left = (options.enabled && scope == Scope::SharePoint)
+            .then(|| account.left(&allowances[0], mono))
+            .flatten();
         drop(scopes);
-        Ok(Flight { limits: Arc::clone(self), key, places, together })
+        Ok(Flight { limits: Arc::clone(self), key, places, together, left })
     }
 
     /// Refuses by decree of the fault options.
@@ -184,30 +191,42 @@ impl Limits {
 }
 
 impl Account {
-    fn charge(&mut self, options: &SimLimits, mono: u64, cost: &Cost) -> Option<(Reason, u64)> {
-        let window = options.window_seconds.max(1) * 1000;
-        let upload_window = options.upload_window_seconds.max(1) * 1000;
-        let allowed = |limit: u64| (limit as f64 * options.scale) as u64;
-        self.requests.forget(mono, window);
-        self.uploads.forget(mono, upload_window);
-        if self.requests.total >= allowed(options.requests_per_window) {
-            return Some((Reason::Window, self.requests.free_in(mono, window)));
-        }
-        self.requests.add(mono, window, 1);
-        if cost.takes_place && self.in_flight >= options.concurrent_per_mailbox {
-            return Some((Reason::Concurrency, 1000 + mix(cost.salt) % 2000));
-        }
-        if cost.upload_bytes > 0 {
-            let limit = allowed(options.upload_bytes_per_window);
-            if self.uploads.total > 0 && self.uploads.total + cost.upload_bytes > limit {
-                return Some((Reason::Upload, self.uploads.free_in(mono, upload_window)));
+    /// Charges every allowance in turn; the first that has too little left refuses.
+    fn charge(&mut self, allowances: &[Allowance], mono: u64, cost: &Cost) -> Option<(Reason, u64)> {
+        for (allowance, window) in allowances.iter().zip(&mut self.windows) {
+            let Allowance { counts, limit, window_ms, reason } = *allowance;
+            let wanted = counts.of(cost);
+            if wanted == 0 {
+                continue;
             }
-            self.uploads.add(mono, upload_window, cost.upload_bytes);
+            if counts == Counts::InFlight {
+                if u64::from(self.in_flight) >= limit {
+                    return Some((reason, 1000 + mix(cost.salt) % 2000));
+                }
+                continue;
+            }
+            let used = window.used(mono, window_ms);
+            if used + wanted > limit && (used > 0 || !counts.may_go_alone()) {
+                return Some((reason, window.free_in(mono, window_ms)));
+            }
+            window.add(mono, window_ms, wanted);
         }
         None
     }
 
-    /// Blocks the mailbox and says so in one of the forms Microsoft uses.
+    /// What is left of an allowance, once it is little.
+    fn left(&mut self, allowance: &Allowance, mono: u64) -> Option<Left> {
+        let window = self.windows.first_mut()?;
+        let Allowance { limit, window_ms, .. } = *allowance;
+        let used = window.used(mono, window_ms);
+        (used * 100 >= limit * WARN_PERCENT).then(|| Left {
+            limit,
+            remaining: limit.saturating_sub(used),
+            reset_seconds: window.free_in(mono, window_ms).min(window_ms).div_ceil(1000),
+        })
+    }
+
+    /// Blocks the scope and says so in one of the forms Microsoft uses.
     fn block(&mut self, reason: Reason, wait_ms: u64, now_ms: Millis, salt: u64) -> Throttled {
         let (until_ms, retry_after) = match mix(salt ^ 0x0072_6574) % 4 {
             0 => {
@@ -218,7 +237,7 @@ impl Account {
                 let until = (now_ms + wait_ms).div_ceil(1000) * 1000;
                 (until, Some(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(until))))
             }
-            2 if reason != Reason::Window && reason != Reason::Upload => (now_ms + SILENT_BLOCK_MS, None),
+            2 if matches!(reason, Reason::Concurrency | Reason::Fault) => (now_ms + SILENT_BLOCK_MS, None),
             _ => {
                 let seconds = wait_ms.div_ceil(1000);
                 (now_ms + seconds * 1000, Some(seconds.to_string()))
