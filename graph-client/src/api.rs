@@ -23,6 +23,6 @@ pub use mail_folder::{FolderChange, MailFolder};
 pub use mail_message::{MailMessage, MarkedMessage, MessageChange, MessageFlags};
 pub use mail_restore::CreatedMessage;
 pub use outlook::{Change, MarkedItem};
-pub use todo::{TodoList, TodoListChange, TodoTask, TodoTaskChange, TodoTaskPart};
+pub use todo::{TodoList, TodoListChange, TodoTask, TodoTaskChange, TodoTaskPart, restore_extension};
 pub use upload::{NewAttachment, UploadProgress, UploadSession};
 pub use user::GraphUser;

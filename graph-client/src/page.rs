@@ -12,3 +12,10 @@ pub struct Page<T> {
     /// Where the next round starts; only on the last page of a delta.
     pub delta: Option<String>,
 }
+
+impl<T> Page<T> {
+    /// The same page of something else.
+    pub fn map<U>(self, map: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(map).collect(), next: self.next, delta: self.delta }
+    }
+}

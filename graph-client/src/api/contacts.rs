@@ -28,6 +28,9 @@ const FOLDER_PAGE_SIZE: &str = "250";
 /// Contacts per page.
 const DELTA_PAGE_SIZE: u32 = 250;
 
+/// By what a contact is recognised.
+const MARKED_PROPERTIES: &str = "id,displayName,companyName,emailAddresses";
+
 /// A mailbox has no more contact folders, and none lies deeper: what goes on longer is a circle.
 const MAX_FOLDERS: usize = 10_000;
 
@@ -163,7 +166,7 @@ impl GraphClient {
         self.object(Call::get(url, Operation::Item, mailbox(user)).immutable_ids(), "a contact").await
     }
 
-    /// One page of a folder's ids with the value of one extended property, such as a restore key.
+    /// One page of a folder's contacts: id, name, company, addresses, and one extended property, such as a restore key.
     pub async fn contacts_by_property(
         &self,
         user: &str,
@@ -171,7 +174,8 @@ impl GraphClient {
         property_id: &str,
         link: Option<&str>,
     ) -> Result<Page<MarkedItem>, GraphError> {
-        self.marked_items(user, &["contactFolders", folder_id, "contacts"], property_id, link).await
+        let path = ["contactFolders", folder_id, "contacts"];
+        self.marked_items(user, (&path, MARKED_PROPERTIES), property_id, link).await
     }
 
     /// A contact's photo; none where it has none. A new photo does not show in the delta.

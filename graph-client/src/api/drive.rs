@@ -35,6 +35,9 @@ pub use write::{DriveItemUpdate, FileTimes, NameConflict};
 /// Items per page of a delta.
 const DELTA_PAGE_SIZE: &str = "500";
 
+/// Items per page of a folder.
+const CHILDREN_PAGE_SIZE: &str = "200";
+
 /// A drive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drive {
@@ -141,6 +144,20 @@ impl GraphClient {
     /// One item as it is now.
     pub async fn drive_item(&self, drive: &str, item: &str) -> Result<DriveItem, GraphError> {
         self.object(single(self.item_url(drive, item, &[])), "a drive item").await
+    }
+
+    /// One page of what is directly in a folder. Somebody who writes meanwhile can make it miss something: only the delta is
+    /// complete.
+    pub async fn drive_children(
+        &self,
+        drive: &str,
+        folder: &str,
+        link: Option<&str>,
+    ) -> Result<Page<DriveItem>, GraphError> {
+        let first =
+            || self.url(&["drives", drive, "items", folder, "children"], &[("$top", CHILDREN_PAGE_SIZE)]);
+        let call = listing(link.map_or_else(first, str::to_owned));
+        self.page(call, "a page of a folder").await
     }
 
     fn item_url(&self, drive: &str, item: &str, below: &[&str]) -> String {

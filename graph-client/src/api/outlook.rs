@@ -1,5 +1,6 @@
 //! What the workloads of a mailbox share: its quota scope, changes, time stamps, whole listings.
 
+use bytes::Bytes;
 use holdfast_model::Millis;
 use serde::Deserialize;
 
@@ -76,13 +77,15 @@ pub(super) fn etag_key(etag: &str) -> String {
     etag.trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
-/// An object's id with the value of the extended property that was asked for, such as a restore key.
+/// An object with the value of the extended property that was asked for, such as a restore key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarkedItem {
     /// Its immutable id.
     pub id: String,
     /// The value; none where the object lacks the property.
     pub value: Option<String>,
+    /// The properties by which it can be recognised, as they came.
+    pub raw: Bytes,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +105,8 @@ impl FromObject for MarkedItem {
     fn from_object(raw: &[u8]) -> Result<Self, serde_json::Error> {
         let fields: MarkedFields = serde_json::from_slice(raw)?;
         let properties = fields.single_value_extended_properties.unwrap_or_default();
-        Ok(Self { id: fields.id, value: properties.into_iter().find_map(|property| property.value) })
+        let value = properties.into_iter().find_map(|property| property.value);
+        Ok(Self { id: fields.id, value, raw: Bytes::copy_from_slice(raw) })
     }
 }
 
@@ -122,20 +126,20 @@ pub(super) struct Created {
     pub id: String,
 }
 
-/// Ids and one property per page.
+/// Marked items per page.
 const MARKED_PAGE_SIZE: &str = "500";
 
 impl GraphClient {
-    /// One page of what is in a folder or calendar, ids and one extended property.
+    /// One page of what is in a folder or calendar: the selected properties and one extended property.
     pub(super) async fn marked_items(
         &self,
         user: &str,
-        path: &[&str],
+        (path, select): (&[&str], &str),
         property_id: &str,
         link: Option<&str>,
     ) -> Result<Page<MarkedItem>, GraphError> {
         let expand = expand_property(property_id);
-        let query = [("$select", "id"), ("$top", MARKED_PAGE_SIZE), ("$expand", expand.as_str())];
+        let query = [("$select", select), ("$top", MARKED_PAGE_SIZE), ("$expand", expand.as_str())];
         let first = || self.url(&[&["users", user], path].concat(), &query);
         let call = Call::get(link.map_or_else(first, str::to_owned), Operation::List, mailbox(user));
         self.page(call.immutable_ids(), "a page of marked items").await

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     GraphClient, GraphError, Page,
@@ -13,10 +13,13 @@ use crate::{
     request::{Call, Repeat},
 };
 
-use super::outlook::{Change, Created, etag_key, mailbox};
+use super::outlook::{Change, Created, MarkedItem, etag_key, mailbox};
 
 /// Tasks per page.
 const DELTA_PAGE_SIZE: u32 = 100;
+
+/// The name of the open extension that holds a restore key.
+const RESTORE_EXTENSION: &str = "io.holdfast.restore";
 
 /// The list that shows flagged mail: its tasks are messages.
 const FLAGGED_MAIL: &str = "flaggedEmails";
@@ -128,6 +131,48 @@ impl TodoTaskPart {
     }
 }
 
+/// By what a task is recognised.
+const MARKED_PROPERTIES: &str = "id,title,createdDateTime,dueDateTime,status";
+
+/// Marked tasks per page.
+const MARKED_PAGE_SIZE: &str = "100";
+
+/// A task with the restore key that an open extension of it holds: Exchange's extended properties are not for tasks.
+struct MarkedTask(MarkedItem);
+
+#[derive(Deserialize)]
+struct MarkedFields {
+    id: String,
+    #[serde(default)]
+    extensions: Option<Vec<RestoreExtension>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RestoreExtension {
+    extension_name: Option<String>,
+    restore_key: Option<String>,
+}
+
+impl FromObject for MarkedTask {
+    fn from_object(raw: &[u8]) -> Result<Self, serde_json::Error> {
+        let fields: MarkedFields = serde_json::from_slice(raw)?;
+        let is_ours = |one: &RestoreExtension| one.extension_name.as_deref() == Some(RESTORE_EXTENSION);
+        let ours = fields.extensions.unwrap_or_default().into_iter().find(is_ours);
+        let value = ours.and_then(|extension| extension.restore_key);
+        Ok(Self(MarkedItem { id: fields.id, value, raw: Bytes::copy_from_slice(raw) }))
+    }
+}
+
+/// The open extension that marks a task with a restore key, as a create takes it.
+pub fn restore_extension(restore_key: &str) -> Value {
+    json!({
+        "@odata.type": "microsoft.graph.openTypeExtension",
+        "extensionName": RESTORE_EXTENSION,
+        "restoreKey": restore_key,
+    })
+}
+
 impl GraphClient {
     /// One page of the changes of a person's lists; `link` is the last page's, or none for the initial round.
     pub async fn todo_lists_delta(
@@ -156,6 +201,20 @@ impl GraphClient {
     pub async fn todo_task(&self, user: &str, list: &str, task: &str) -> Result<TodoTask, GraphError> {
         let call = Call::get(self.task_url(user, list, task, &[]), Operation::Item, mailbox(user));
         self.object(call, "a task").await
+    }
+
+    /// One page of a list's tasks: id, title, times, status, and the restore key where [`restore_extension`] gave one.
+    pub async fn todo_tasks_by_restore_key(
+        &self,
+        user: &str,
+        list: &str,
+        link: Option<&str>,
+    ) -> Result<Page<MarkedItem>, GraphError> {
+        let query = [("$select", MARKED_PROPERTIES), ("$expand", "extensions"), ("$top", MARKED_PAGE_SIZE)];
+        let first = || self.url(&["users", user, "todo", "lists", list, "tasks"], &query);
+        let call = Call::get(link.map_or_else(first, str::to_owned), Operation::List, mailbox(user));
+        let page: Page<MarkedTask> = self.page(call, "a page of marked tasks").await?;
+        Ok(page.map(|task| task.0))
     }
 
     /// A collection that hangs on a task, each object as it came.

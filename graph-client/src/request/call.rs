@@ -40,7 +40,7 @@ pub(crate) struct Call {
     weight: Weight,
     /// How long the answer's content will be, where that is known.
     download_bytes: u64,
-    prefer: Vec<&'static str>,
+    prefer: Vec<Cow<'static, str>>,
     page_size: Option<u32>,
     pub(super) body: Option<Body>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
@@ -167,8 +167,8 @@ impl Call {
         self.prefer(r#"IdType="ImmutableId""#)
     }
 
-    pub fn prefer(mut self, preference: &'static str) -> Self {
-        self.prefer.push(preference);
+    pub fn prefer(mut self, preference: impl Into<Cow<'static, str>>) -> Self {
+        self.prefer.push(preference.into());
         self
     }
 
@@ -205,8 +205,7 @@ impl Call {
 
     pub(super) fn prefer_header(&self) -> Option<String> {
         let size = self.page_size.map(|size| Cow::Owned(format!("odata.maxpagesize={size}")));
-        let all: Vec<_> =
-            size.into_iter().chain(self.prefer.iter().map(|text| Cow::Borrowed(*text))).collect();
+        let all: Vec<_> = size.into_iter().chain(self.prefer.iter().cloned()).collect();
         (!all.is_empty()).then(|| all.join(", "))
     }
 

@@ -20,9 +20,6 @@ const LISTED_PAGE_SIZE: &str = "50";
 /// Instances of a series per page.
 const INSTANCES_PAGE_SIZE: &str = "100";
 
-/// Times are kept apart from the time zones of whoever looks.
-const UTC: &str = r#"outlook.timezone="UTC""#;
-
 /// What kind of event it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CalendarEventKind {
@@ -72,6 +69,31 @@ impl CalendarEvent {
     /// Whether the body shows inline attachments.
     pub fn body_has_cid(&self) -> bool {
         self.has_cid
+    }
+
+    /// The series that it is a time of; none where it is an event of its own.
+    pub fn master_id(&self) -> Option<&str> {
+        let is_time = matches!(self.kind, CalendarEventKind::Occurrence | CalendarEventKind::Exception);
+        self.series_master_id.as_deref().filter(|_| is_time)
+    }
+
+    /// One of which nothing but the id is known: it is partial.
+    pub fn unread(id: String) -> Self {
+        Self {
+            id,
+            change_key: String::new(),
+            kind: CalendarEventKind::Unknown(String::new()),
+            series_master_id: None,
+            original_start: None,
+            subject: None,
+            has_attachments: false,
+            is_cancelled: false,
+            has_attendees: None,
+            modified_ms: None,
+            is_partial: true,
+            raw: Bytes::new(),
+            has_cid: false,
+        }
     }
 }
 
@@ -228,6 +250,17 @@ impl GraphClient {
         self.object(call, "an event").await
     }
 
+    /// One event of a calendar: in another one it is not found.
+    pub async fn calendar_event_in(
+        &self,
+        user: &str,
+        calendar: &str,
+        id: &str,
+    ) -> Result<CalendarEvent, GraphError> {
+        let call = event_call(self.url(&["users", user, "calendars", calendar, "events", id], &[]), user);
+        self.object(call, "an event").await
+    }
+
     /// What makes a series differ from its rule.
     pub async fn calendar_series(&self, user: &str, master: &str) -> Result<CalendarSeries, GraphError> {
         let query = [
@@ -238,17 +271,19 @@ impl GraphClient {
         self.object(call, "a series").await
     }
 
-    /// The times of a series in a window, exceptions included.
+    /// The times of a series in a window, exceptions included, written in a time zone by Microsoft's name for it.
     pub async fn calendar_instances(
         &self,
         user: &str,
         master: &str,
         window: &CalendarWindow,
+        zone: &str,
     ) -> Result<Vec<CalendarEvent>, GraphError> {
         let [start, end] = window.query();
         let query = [start, end, ("$top", INSTANCES_PAGE_SIZE)];
         let first = self.url(&["users", user, "events", master, "instances"], &query);
-        self.whole(first, |url| event_call(url, user), "the instances of a series").await
+        let call = |url| in_zone(Call::get(url, Operation::Item, mailbox(user)), zone);
+        self.whole(first, call, "the instances of a series").await
     }
 
     fn view_delta_url(&self, user: &str, calendar: Option<&str>, window: &CalendarWindow) -> String {
@@ -270,5 +305,11 @@ fn event_listing(url: String, user: &str) -> Call {
 }
 
 fn in_utc(call: Call) -> Call {
-    call.immutable_ids().prefer(UTC)
+    in_zone(call, "UTC")
+}
+
+/// Times are kept apart from the time zone of whoever looks.
+fn in_zone(call: Call, zone: &str) -> Call {
+    // A quote would end the name.
+    call.immutable_ids().prefer(format!(r#"outlook.timezone="{}""#, zone.replace('"', "")))
 }

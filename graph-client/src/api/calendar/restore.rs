@@ -39,6 +39,9 @@ const KEPT: &[&str] = &[
     "subject",
 ];
 
+/// By what an event is recognised.
+const MARKED_PROPERTIES: &str = "id,subject,start,end,type";
+
 /// What an event is to have. It has no attendees, whatever it is made from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalendarEventContent(Map<String, Value>);
@@ -102,7 +105,7 @@ impl UnattendedEvent {
 }
 
 impl GraphClient {
-    /// One page of a calendar's ids with the value of one extended property, such as a restore key.
+    /// One page of a calendar's events: id, subject, times, kind, and one extended property, such as a restore key.
     pub async fn calendar_events_by_property(
         &self,
         user: &str,
@@ -110,7 +113,8 @@ impl GraphClient {
         property_id: &str,
         link: Option<&str>,
     ) -> Result<Page<MarkedItem>, GraphError> {
-        self.marked_items(user, &["calendars", calendar, "events"], property_id, link).await
+        let path = ["calendars", calendar, "events"];
+        self.marked_items(user, (&path, MARKED_PROPERTIES), property_id, link).await
     }
 
     /// Creates an event that nobody is invited to. The same transaction id creates it once, however often it is sent.

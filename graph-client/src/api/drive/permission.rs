@@ -64,11 +64,13 @@ impl FromObject for DrivePermission {
     }
 }
 
-/// A permission to be given to people and groups by their directory ids.
+/// A permission to be given to people and groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewGrant {
-    /// To whom.
+    /// To whom, by their directory ids.
     pub object_ids: Vec<String>,
+    /// To whom else, by address: guests whose id nobody told. They are not told either.
+    pub addresses: Vec<String>,
     /// `read`, `write` or `owner`.
     pub roles: Vec<String>,
 }
@@ -105,7 +107,9 @@ impl GraphClient {
         item: &str,
         grant: &NewGrant,
     ) -> Result<Vec<DrivePermission>, GraphError> {
-        let recipients: Vec<_> = grant.object_ids.iter().map(|id| json!({ "objectId": id })).collect();
+        let known = grant.object_ids.iter().map(|id| json!({ "objectId": id }));
+        let guests = grant.addresses.iter().map(|address| json!({ "email": address }));
+        let recipients: Vec<_> = known.chain(guests).collect();
         let body = json!({
             "recipients": recipients,
             "roles": grant.roles,

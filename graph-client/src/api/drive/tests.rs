@@ -169,7 +169,8 @@ async fn giving_permissions_back_tells_nobody() {
     })
     .await;
     let client = server.client();
-    let grant = NewGrant { object_ids: vec!["u".into(), "g".into()], roles: vec!["read".into()] };
+    let grant =
+        NewGrant { object_ids: vec!["u".into()], addresses: vec!["g@y".into()], roles: vec!["read".into()] };
     assert_eq!(client.grant_drive_permission("d", "i", &grant).await.unwrap()[0].id, "p");
     let link = NewLink {
         kind: "view".into(),
@@ -179,7 +180,7 @@ async fn giving_permissions_back_tells_nobody() {
     assert_eq!(client.create_drive_link("d", "i", &link).await.unwrap().id, "l");
     client.delete_drive_permission("d", "i", "p").await.unwrap();
     let seen = server.seen();
-    let expected = value!({"recipients": [{"objectId": "u"}, {"objectId": "g"}], "roles": ["read"], "requireSignIn": true, "sendInvitation": false});
+    let expected = value!({"recipients": [{"objectId": "u"}, {"email": "g@y"}], "roles": ["read"], "requireSignIn": true, "sendInvitation": false});
     assert_eq!(body(&seen[0]), expected);
     let made = body(&seen[1]);
     assert_eq!(

@@ -115,3 +115,16 @@ async fn an_attachment_of_a_task_is_uploaded_within_graph_with_the_token() {
     }
     server.assert_described();
 }
+
+#[tokio::test]
+async fn tasks_are_found_by_the_restore_key_in_their_extension() {
+    let mut marked =
+        value!({"id": "a", "title": "t", "extensions": [{"extensionName": "other", "restoreKey": "x"}]});
+    marked["extensions"].as_array_mut().unwrap().push(restore_extension("key"));
+    let tasks = [marked, value!({"id": "b", "extensions": []}), value!({"id": "c"})];
+    let server = Server::start(move |_, _| json(200, page(&tasks))).await;
+    let found = server.client().todo_tasks_by_restore_key("u", "l", None).await.unwrap().items;
+    let marks: Vec<_> = found.iter().map(|task| (task.id.as_str(), task.value.as_deref())).collect();
+    assert_eq!(marks, [("a", Some("key")), ("b", None), ("c", None)]);
+    server.assert_described();
+}
