@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Workload;
+
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -114,5 +116,26 @@ words!(
         Eml = "eml",
         /// One `.mbox` file per folder.
         Mbox = "mbox",
+        /// One `.ics` file per event; a series is one.
+        Ics = "ics",
+        /// One `.vcf` file per contact.
+        Vcf = "vcf",
+        /// The files of a drive, in folders, with their times.
+        Files = "files",
+        /// Everything that is stored of an item: its properties as JSON, and beside it what hangs on it as files.
+        Json = "json",
     }
 );
+
+impl ExportFormat {
+    /// Whether items of a workload can be written so.
+    pub fn holds(self, workload: Workload) -> bool {
+        match self {
+            Self::Eml | Self::Mbox => workload == Workload::Mail,
+            Self::Ics => workload == Workload::Calendar,
+            Self::Vcf => workload == Workload::Contacts,
+            Self::Files => workload == Workload::OneDrive,
+            Self::Json => true,
+        }
+    }
+}

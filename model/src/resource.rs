@@ -10,25 +10,47 @@ use serde::{Deserialize, Serialize};
 pub enum Workload {
     /// Mail folders and messages of one mailbox.
     Mail,
+    /// Calendars and events of one mailbox.
+    Calendar,
+    /// Contact folders and contacts of one mailbox.
+    Contacts,
+    /// To Do lists and tasks of one mailbox.
+    Tasks,
+    /// The files of one person's drive.
+    OneDrive,
 }
 
 impl Workload {
+    /// Every workload, in the order in which lists show them.
+    pub const ALL: [Self; 5] = [Self::Mail, Self::Calendar, Self::Contacts, Self::Tasks, Self::OneDrive];
+
+    /// What `user:NAME` stands for: a person is protected when all of these are.
+    pub const OF_A_USER: &[Self] = &Self::ALL;
+
     /// The code in records and pins. Never reused.
     pub fn code(self) -> u8 {
         match self {
             Self::Mail => 1,
+            Self::Calendar => 2,
+            Self::Contacts => 3,
+            Self::Tasks => 4,
+            Self::OneDrive => 5,
         }
     }
 
     /// Reads the code back.
     pub fn from_code(code: u8) -> Option<Self> {
-        (code == 1).then_some(Self::Mail)
+        Self::ALL.into_iter().find(|workload| workload.code() == code)
     }
 
     /// The word an operator types.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mail => "mail",
+            Self::Calendar => "calendar",
+            Self::Contacts => "contacts",
+            Self::Tasks => "tasks",
+            Self::OneDrive => "onedrive",
         }
     }
 }
@@ -43,10 +65,9 @@ impl FromStr for Workload {
     type Err = ParseResourceError;
 
     fn from_str(text: &str) -> Result<Self, ParseResourceError> {
-        match text {
-            "mail" => Ok(Self::Mail),
-            _ => Err(ParseResourceError { text: text.to_owned(), expected: "a workload: mail" }),
-        }
+        let expected = "a workload: mail, calendar, contacts, tasks or onedrive";
+        let found = Self::ALL.into_iter().find(|workload| workload.as_str() == text);
+        found.ok_or_else(|| ParseResourceError { text: text.to_owned(), expected })
     }
 }
 

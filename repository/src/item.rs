@@ -24,12 +24,33 @@ pub enum EntryKind {
     Folder,
     /// A message in a mailbox.
     MailMessage,
+    /// An event in a calendar; a series with all its occurrences is one.
+    CalendarEvent,
+    /// A contact.
+    Contact,
+    /// A task in a to-do list.
+    Task,
+    /// A file in a drive.
+    DriveFile,
+    /// A folder in a drive, which is an item of its own there.
+    DriveFolder,
 }
 
 impl EntryKind {
-    /// Whether it only holds others: such an entry has no content and is no item of the account.
+    /// Every kind.
+    const ALL: [Self; 7] = [
+        Self::Folder,
+        Self::MailMessage,
+        Self::CalendarEvent,
+        Self::Contact,
+        Self::Task,
+        Self::DriveFile,
+        Self::DriveFolder,
+    ];
+
+    /// Whether it holds others: such an entry has no content.
     pub fn is_container(self) -> bool {
-        self == Self::Folder
+        matches!(self, Self::Folder | Self::DriveFolder)
     }
 
     /// The code in the bytes. Never reused.
@@ -37,16 +58,17 @@ impl EntryKind {
         match self {
             Self::Folder => 1,
             Self::MailMessage => 2,
+            Self::CalendarEvent => 3,
+            Self::Contact => 4,
+            Self::Task => 5,
+            Self::DriveFile => 6,
+            Self::DriveFolder => 7,
         }
     }
 
     /// Reads the code back.
     pub fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Folder),
-            2 => Some(Self::MailMessage),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 

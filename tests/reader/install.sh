@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the independent reader's three libraries into target/test-tools/reader-venv, where they are missing. Python itself and
+# Installs the independent readers' libraries into target/test-tools/reader-venv, where they are missing. Python itself and
 # its venv come from Debian.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,7 +8,7 @@ venv="$PWD/target/test-tools/reader-venv"
 wanted=tests/reader/requirements.txt
 
 # The stamp is the list that was installed: nothing is done, and no network needed, while it is the one that is wanted.
-if cmp -s "$wanted" "$venv/installed.txt" && "$venv/bin/python" -c 'import blake3, cryptography, zstandard'; then
+if cmp -s "$wanted" "$venv/installed.txt" && "$venv/bin/python" -c 'import blake3, cryptography, icalendar, vobject, zstandard'; then
     exit 0
 fi
 if ! python3 -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then

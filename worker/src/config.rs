@@ -68,6 +68,10 @@ pub struct WorkerOptions {
     /// The slow listing of read flags is made every so many snapshots of a mailbox; 0: never. Default 7.
     #[serde(default = "default_flags_every")]
     pub flags_every: u32,
+    /// Earlier versions of each file of a drive that are kept with it: 0, a number, or `all`. Default 0: every backup keeps
+    /// the version that it finds.
+    #[serde(default)]
+    pub drive_versions: DriveVersions,
     /// What Microsoft sees as `User-Agent`.
     #[serde(default = "default_user_agent")]
     pub user_agent: String,
@@ -77,6 +81,40 @@ pub struct WorkerOptions {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: TelemetryOptions,
+}
+
+/// Earlier versions that are kept with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum DriveVersions {
+    /// So many of the newest.
+    Last(u32),
+    /// All that Microsoft has and a snapshot can hold.
+    All(All),
+}
+
+/// The word for everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum All {
+    /// `all`
+    All,
+}
+
+impl Default for DriveVersions {
+    fn default() -> Self {
+        Self::Last(0)
+    }
+}
+
+impl DriveVersions {
+    /// How many are wanted, at most.
+    pub fn n_wanted(self) -> usize {
+        match self {
+            Self::Last(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            Self::All(All::All) => usize::MAX,
+        }
+    }
 }
 
 /// Where hints come from.

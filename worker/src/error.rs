@@ -118,6 +118,9 @@ pub enum JobError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody had a drive when they were backed up last, and has none.
+    #[error("microsoft has no drive for this person any more")]
+    DriveGone,
     /// The operator named something that is not in the snapshot.
     #[error("'{path}' is not in the snapshot")]
     NoSuchPath {
@@ -175,6 +178,11 @@ impl JobError {
                 ReleaseReason::Permanent,
                 "no-such-path",
                 format!("{self}: look with `holdfast browse`"),
+            ),
+            Self::DriveGone => release(
+                ReleaseReason::Permanent,
+                "drive-gone",
+                format!("{self}: check the person's licence; what is stored stays and can be restored"),
             ),
             Self::DoesNotAddUp { .. } => release(ReleaseReason::Retry, "does-not-add-up", self.to_string()),
             Self::File { source, .. } => release(

@@ -1,10 +1,17 @@
-//! Exports a snapshot to files, without Microsoft: `.eml` files in folders, or one `.mbox` per folder.
+//! Exports a snapshot to files, without Microsoft: files per item in folders (`.eml`, `.ics`, `.vcf`, the files of a drive, JSON),
+//! or one `.mbox` per folder.
 //!
 //! The invariant: a file under its final name is complete; it is written under another name first. Bytes are those of the
 //! stored MIME; only mbox quotes lines that begin with `From `, as its readers expect.
 
+mod content_line;
+mod ics;
+mod json;
 mod mbox;
 mod names;
+mod render;
+mod rrule;
+mod vcf;
 
 use std::{
     collections::HashMap,
@@ -25,7 +32,8 @@ use tokio::{
 
 use self::{
     mbox::OpenMbox,
-    names::{eml_name, folder_names},
+    names::folder_names,
+    render::{Body, OutFile, Rendered},
 };
 use crate::{
     JobError,
@@ -99,8 +107,8 @@ impl ExportJob {
             .boxed();
         let mut done = Done { folders: &folders, progress: &progress, restored: Restored::default() };
         match self.format {
-            ExportFormat::Eml => exporter.emls(items, &mut done).await?,
             ExportFormat::Mbox => exporter.mboxes(items, &mut done).await?,
+            format => exporter.files(format, items, &mut done).await?,
         }
         Ok(done.restored)
     }
@@ -144,11 +152,16 @@ struct Exporter<'a> {
 }
 
 impl Exporter<'_> {
-    /// Each message into a file of its own, several at once.
-    async fn emls(&self, items: Items<'_>, done: &mut Done<'_>) -> Result<(), JobError> {
+    /// Each item into files of its own, several at once.
+    async fn files(
+        &self,
+        format: ExportFormat,
+        items: Items<'_>,
+        done: &mut Done<'_>,
+    ) -> Result<(), JobError> {
         let mut written = items
             .map_ok(|(folder, id, entry)| async move {
-                let result = self.eml(folder, &id, &entry).await;
+                let result = self.item(format, folder, (&id, &entry)).await;
                 Ok((folder, id, result))
             })
             .try_buffered(FILES_AT_ONCE);
@@ -158,23 +171,41 @@ impl Exporter<'_> {
         Ok(())
     }
 
-    async fn eml(&self, folder: usize, id: &str, entry: &ItemEntry) -> Result<u64, JobError> {
-        let envelope = self.envelope(entry).await?;
+    /// Writes what an item is made into; says how many bytes of content that are.
+    async fn item(
+        &self,
+        format: ExportFormat,
+        folder: usize,
+        item: (&str, &ItemEntry),
+    ) -> Result<u64, JobError> {
         let directory = self.out.join(self.names.get(&folder).cloned().unwrap_or_default());
-        tokio::fs::create_dir_all(&directory).await.map_err(cannot_write(&directory))?;
-        let name = eml_name(entry.sort, envelope.subject.as_deref().unwrap_or_default(), id);
-        let path = directory.join(&name);
-        let temporary = directory.join(format!(".{name}.part"));
-        let mut file = create(&temporary).await?;
+        let Rendered { files } = render::item(self.reader, format, item).await?;
         let mut bytes = 0;
-        if let Some(mime) = self.reader.content(entry).await?.first() {
-            let mut pieces = self.reader.read(mime);
-            while let Some(piece) = pieces.try_next().await? {
-                bytes += piece.len() as u64;
-                file.write_all(&piece).await.map_err(cannot_write(&temporary))?;
+        for file in files {
+            bytes += self.file(&directory, file).await?;
+        }
+        Ok(bytes)
+    }
+
+    async fn file(&self, directory: &Path, file: OutFile) -> Result<u64, JobError> {
+        let path = directory.join(&file.name);
+        let directory = path.parent().unwrap_or(directory);
+        tokio::fs::create_dir_all(directory).await.map_err(cannot_write(directory))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = directory.join(format!(".{name}.part"));
+        let mut out = create(&temporary).await?;
+        let mut bytes = 0;
+        match file.body {
+            Body::Bytes(body) => out.write_all(&body).await.map_err(cannot_write(&temporary))?,
+            Body::Part(part) => {
+                let mut pieces = self.reader.read(&part);
+                while let Some(piece) = pieces.try_next().await? {
+                    bytes += piece.len() as u64;
+                    out.write_all(&piece).await.map_err(cannot_write(&temporary))?;
+                }
             }
         }
-        finish(file, &temporary, &path, Some(entry.sort)).await?;
+        finish(out, &temporary, &path, Some(file.modified_ms)).await?;
         Ok(bytes)
     }
 

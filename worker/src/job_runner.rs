@@ -218,6 +218,7 @@ impl JobRunner {
             fetches: self.options.fetches_per_job as usize,
             checkpoint_every: self.options.checkpoint_every,
             flags_every: self.options.flags_every,
+            drive_versions: self.options.drive_versions.n_wanted(),
             page_buffer_bytes: rest / 3,
             in_flight_bytes: usize::try_from(rest / 3 * 2).unwrap_or(usize::MAX),
             content_retry: Duration::from_millis(500),

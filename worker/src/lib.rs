@@ -3,8 +3,9 @@
 //! # Map
 //!
 //! [`run`] consumes hints; [`job_runner`] claims a job, keeps its lease by heartbeats and reports its end; [`backup`],
-//! [`restore`], [`export`] and [`verify`] do it; what every workload does alike is in [`workload::collect`], what is particular to
-//! mail in [`workload::mail`].
+//! [`restore`], [`export`] and [`verify`] do it; what every workload does alike is in [`workload::collect`] and, on the way back, in
+//! [`workload::write_back`]; what is particular to one in its own module: [`workload::mail`], [`workload::calendar`],
+//! [`workload::contacts`], [`workload::tasks`], [`workload::onedrive`].
 //!
 //! # Invariants
 //!

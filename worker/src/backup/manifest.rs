@@ -62,6 +62,14 @@ impl Manifest {
         TreeReader::new(self.store.clone(), &self.keys, roots).children(FolderKey(folder))
     }
 
+    /// Everything in merged trees.
+    pub fn items(
+        &self,
+        roots: TreeRoots,
+    ) -> BoxStream<'static, Result<(ItemKey, ItemEntry), holdfast_repository::Error>> {
+        TreeReader::new(self.store.clone(), &self.keys, roots).items()
+    }
+
     /// The storage id of the trees' roots.
     pub fn root_ids(&self, roots: &TreeRoots) -> Vec<holdfast_model::ChunkId> {
         let sealer = holdfast_repository::Sealer::new(&self.keys);

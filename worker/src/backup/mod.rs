@@ -44,6 +44,8 @@ pub struct BackupOptions {
     pub checkpoint_every: CheckpointEvery,
     /// The slow listing of read flags is due every so many snapshots; 0: never.
     pub flags_every: u32,
+    /// Earlier versions of each file that are kept with it, where Microsoft has them.
+    pub drive_versions: usize,
     /// Bytes of listed pages that wait for their contents.
     pub page_buffer_bytes: u64,
     /// Bytes on their way to storage.

@@ -34,7 +34,7 @@ pub(super) fn folder_names(folders: &SnapshotFolders) -> HashMap<usize, PathBuf>
 }
 
 /// Text as (a part of) a file name: nothing that any file system refuses, never hidden, never empty.
-fn file_name(text: &str, max_chars: usize) -> String {
+pub(super) fn file_name(text: &str, max_chars: usize) -> String {
     let is_bad =
         |c: char| c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '\0');
     let clean: String = text.chars().map(|c| if is_bad(c) { '_' } else { c }).take(max_chars).collect();
@@ -42,9 +42,9 @@ fn file_name(text: &str, max_chars: usize) -> String {
     if clean.is_empty() { "_".to_owned() } else { clean.to_owned() }
 }
 
-/// The name of a message's own file.
-pub(super) fn eml_name(received_ms: u64, subject: &str, id: &str) -> String {
-    let time = i64::try_from(received_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+/// The name of an item's own file, without its extension: time, title, and what tells it from others of the same title.
+pub(super) fn item_name(time_ms: u64, subject: &str, id: &str) -> String {
+    let time = i64::try_from(time_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let time = time.unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
     let hash = blake3::hash(id.as_bytes()).to_hex();
     // A file name is at most 255 bytes; a character at most 4.
@@ -52,7 +52,7 @@ pub(super) fn eml_name(received_ms: u64, subject: &str, id: &str) -> String {
     while subject.len() > 180 {
         subject.pop();
     }
-    format!("{time} {subject} {}.eml", &hash[..12])
+    format!("{time} {subject} {}", &hash[..12])
 }
 
 #[cfg(test)]
@@ -61,10 +61,10 @@ mod tests {
 
     #[test]
     fn file_names_are_safe_and_unique() {
-        let name = eml_name(1_714_557_600_000, "../..\\a:b\u{0}?", "id");
+        let name = item_name(1_714_557_600_000, "../..\\a:b\u{0}?", "id");
         assert!(name.starts_with("2024-05-01T10-00-00Z _.._a_b__"), "{name}");
-        assert!(!name.contains('/') && name.ends_with(".eml"));
-        assert_ne!(eml_name(0, "s", "a"), eml_name(0, "s", "b"));
-        assert!(eml_name(0, &"\u{1F600}".repeat(500), "a").len() < 255);
+        assert!(!name.contains('/'));
+        assert_ne!(item_name(0, "s", "a"), item_name(0, "s", "b"));
+        assert!(item_name(0, &"\u{1F600}".repeat(500), "a").len() < 255);
     }
 }

@@ -2,10 +2,17 @@
 //!
 //! The one thing to know: a workload never touches sessions, pins or leases; it reads Microsoft and edits a manifest.
 
+pub(crate) mod attachments;
+pub mod calendar;
 pub mod collect;
+pub mod contacts;
 pub mod mail;
+pub mod onedrive;
+mod parts;
 pub mod snapshot_folders;
-mod stored;
+pub(crate) mod stored;
+pub mod tasks;
+pub mod write_back;
 
 use std::sync::Arc;
 
@@ -53,5 +60,9 @@ pub trait ProtectedWorkload: Send + Sync {
 pub fn of(workload: Workload) -> &'static dyn ProtectedWorkload {
     match workload {
         Workload::Mail => &mail::Mail,
+        Workload::Contacts => &contacts::Contacts,
+        Workload::OneDrive => &onedrive::OneDrive,
+        Workload::Tasks => &tasks::Tasks,
+        Workload::Calendar => &calendar::Calendars,
     }
 }

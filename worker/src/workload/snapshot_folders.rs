@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
-use holdfast_repository::{EntryKind, FolderKey, ItemEntry, ItemKey, SnapshotReader};
+use holdfast_repository::{FolderKey, ItemEntry, ItemKey, SnapshotReader};
 use serde::Deserialize;
 
 use super::{
@@ -77,7 +77,7 @@ impl SnapshotFolders {
                 if child.sort > 0 || all.folders.len() >= MAX_FOLDERS {
                     break;
                 }
-                if child.kind != EntryKind::Folder {
+                if !child.kind.is_container() {
                     continue;
                 }
                 let folder = read_folder(reader, &child.key, parent, &all.folders).await?;

@@ -6,3 +6,5 @@ mod harness;
 mod recipes;
 mod restore;
 mod resume;
+#[path = "../support/mod.rs"]
+mod support;

@@ -46,6 +46,8 @@ impl<S: Source> Collector<S> {
         } else {
             item
         };
+        // What was asked for may turn out to be a part of another item.
+        let id = self.source.id(&item).to_owned();
         let hash = id_hash(&id);
         let change = self.source.change(&item)?;
         if self.removed.get(&id).is_some_and(|key| *key == self.container_key(round.container)) {

@@ -77,6 +77,8 @@ impl From<&ItemFailure> for FailedItem {
             attempts: failed.attempts,
             request_id: failed.request_id.clone(),
             stale: failed.stale,
+            partial: failed.is_partial,
+            ..Self::default()
         }
     }
 }

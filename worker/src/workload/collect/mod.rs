@@ -17,12 +17,14 @@ mod ledger;
 mod lister;
 mod reconcile;
 mod run;
+mod shares;
 mod source;
 mod state;
 
 pub use failed::ItemFailure;
 pub(super) use ledger::id_hash;
 pub use run::Collector;
+pub use shares::{DueShares, Shares};
 pub use source::{Container, Content, FetchError, Found, Held, ItemChange, ItemPage, Judgement, Source};
 pub use state::State;
 

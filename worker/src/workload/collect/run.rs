@@ -139,10 +139,11 @@ impl<S: Source> Collector<S> {
         let to_list = |(index, container): (u32, &Container)| {
             let open = self.open.get(&container.id);
             let known = self.known.get(&container.id).map(|state| state.link.clone());
+            let is_usable = |link: &String| !link.is_empty() && !self.source.is_spent(link);
             ToList {
                 index,
                 id: container.id.clone(),
-                link: open.map(|open| open.next.clone()).or(known.filter(|link| !link.is_empty())),
+                link: open.map(|open| open.next.clone()).or(known.filter(is_usable)),
                 is_mid_initial: open.is_some_and(|open| open.is_full),
             }
         };
@@ -196,6 +197,11 @@ impl<S: Source> Collector<S> {
         self.context.progress.set(holdfast_model::Account { requests, ..account });
     }
 
+    /// The workload.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     /// The job's surroundings.
     pub fn context(&self) -> &Arc<BackupContext> {
         &self.context
@@ -209,6 +215,13 @@ impl<S: Source> Collector<S> {
     /// What the next run starts from.
     pub fn state_mut(&mut self) -> &mut State {
         &mut self.state
+    }
+
+    /// A stored item lacks nothing any more.
+    pub fn note_whole(&mut self, id: &str) {
+        if self.failed.get(id).is_some_and(|failed| failed.is_partial) {
+            self.failed.remove(id);
+        }
     }
 
     /// Whether this run listed the item.

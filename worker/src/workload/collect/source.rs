@@ -148,7 +148,7 @@ pub trait Source: Send + Sync + Sized + 'static {
         is_plain: bool,
     ) -> Result<ItemPage<Self::Item>, GraphError>;
 
-    /// One item by its id.
+    /// One item by its id; where the id is that of a part of an item, that item.
     async fn item(&self, id: &str) -> Result<Self::Item, GraphError>;
 
     /// What names an item for good: Microsoft's id, or `container:id` where Microsoft finds it only so.
@@ -220,6 +220,11 @@ pub trait Source: Send + Sync + Sized + 'static {
 
     /// A delta cannot be had for this container now; a plain listing can.
     fn wants_plain_listing(&self, _error: &GraphError) -> bool {
+        false
+    }
+
+    /// The changes from this link on would not be all: the container is listed whole instead.
+    fn is_spent(&self, _link: &str) -> bool {
         false
     }
 

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Shares;
+
 const VERSION: u32 = 1;
 
 /// What the next run starts from. Mail had it first, so some names in the bytes are mail's.
@@ -25,6 +27,9 @@ pub struct State {
     /// Container id by well-known name.
     #[serde(default)]
     pub names: BTreeMap<String, String>,
+    /// How far the slow correction by time got.
+    #[serde(default)]
+    pub shares: Shares,
     /// Items in the snapshot.
     #[serde(default)]
     pub items: u64,

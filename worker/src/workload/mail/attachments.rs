@@ -3,25 +3,18 @@
 //!
 //! The invariant: a part is used for one attachment only, and only where no other part could be meant.
 
-use std::collections::BTreeSet;
+use holdfast_graph_client::{AttachmentInfo, AttachmentKind, GraphError, MailMessage};
 
-use holdfast_graph_client::{AttachmentInfo, AttachmentKind, ExpandItem, GraphError, MailMessage};
-
-use super::{
-    meta::{ListedAttachment, StoredAttachment, StoredMessage},
-    mime_parts::MimePart,
-};
-use crate::{JobError, backup::BackupContext};
+use super::{meta::StoredMessage, mime_parts::MimePart};
+use crate::{JobError, backup::BackupContext, workload::attachments};
 
 /// Where the bytes come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The part of the MIME with this position.
     Mime(usize),
-    /// Its `$value`.
-    Value,
-    /// Its JSON.
-    Json(ExpandItem),
+    /// A call of its own.
+    Call,
 }
 
 /// `size` is the stored size: the content and up to this much of overhead …
@@ -29,23 +22,10 @@ const OVERHEAD_BYTES: u64 = 16 << 10;
 /// … or this part of it.
 const OVERHEAD_FRACTION: u64 = 16;
 
-/// An inline file below this may be read as JSON, with its content in it.
-const INLINE_JSON_BYTES: u64 = 3 << 20;
-
 /// Finds the place of one attachment.
 pub fn place(info: &AttachmentInfo, parts: &[MimePart], used: &[bool]) -> Place {
-    match &info.kind {
-        AttachmentKind::File => match find(info, parts, used) {
-            Some(index) => Place::Mime(index),
-            // Only its JSON says what the body calls it.
-            None if info.is_inline && info.content_id.is_none() && info.size < INLINE_JSON_BYTES => {
-                Place::Json(ExpandItem::No)
-            }
-            None => Place::Value,
-        },
-        AttachmentKind::Item => Place::Json(ExpandItem::Yes),
-        AttachmentKind::Reference | AttachmentKind::Unknown(_) => Place::Json(ExpandItem::No),
-    }
+    let found = (info.kind == AttachmentKind::File).then(|| find(info, parts, used)).flatten();
+    found.map_or(Place::Call, Place::Mime)
 }
 
 fn find(info: &AttachmentInfo, parts: &[MimePart], used: &[bool]) -> Option<usize> {
@@ -89,30 +69,10 @@ pub async fn are_same(
     before: &StoredMessage,
 ) -> Result<bool, GraphError> {
     match context.graph.attachments(&context.user, &message.id).await {
-        Ok(now) => {
-            let now = now.into_iter().map(|info| serde_json::from_value(info.raw).ok());
-            let before = before.attachments.iter().map(StoredAttachment::listed);
-            let lists = before.collect::<Option<Vec<_>>>().zip(now.collect::<Option<Vec<_>>>());
-            Ok(lists.is_some_and(|(before, now)| is_same_list(&before, &now)))
-        }
+        Ok(now) => Ok(attachments::are_same(&before.attachments, &now)),
         Err(error) if JobError::is_fatal_for_job(&error) => Err(error),
         Err(_) => Ok(false),
     }
-}
-
-/// An attachment keeps its id, and changes its size with its content. Where ids do not last, name, size and time tell.
-fn is_same_list(before: &[ListedAttachment], now: &[ListedAttachment]) -> bool {
-    let by_id = |all: &[ListedAttachment]| -> BTreeSet<(String, Option<u64>)> {
-        all.iter().map(|one| (one.id.clone(), one.size)).collect()
-    };
-    let described = |all: &[ListedAttachment]| -> Option<Vec<(String, u64, String)>> {
-        let describe = |one: &ListedAttachment| Some((one.name.clone()?, one.size?, one.modified.clone()?));
-        let mut all: Vec<_> = all.iter().map(describe).collect::<Option<_>>()?;
-        all.sort();
-        Some(all)
-    };
-    let is_described_alike = || described(before).is_some_and(|before| Some(before) == described(now));
-    before.len() == now.len() && (by_id(before) == by_id(now) || is_described_alike())
 }
 
 fn fits(info: &AttachmentInfo, part: &MimePart) -> bool {
@@ -157,34 +117,16 @@ mod tests {
         let parts = [part("a.pdf", 100), part("b.pdf", 100_000)];
         let free = [false, false];
         assert_eq!(place(&info("a.pdf", 150), &parts, &free), Place::Mime(0));
-        assert_eq!(place(&info("a.pdf", 90), &parts, &free), Place::Value);
-        assert_eq!(place(&info("a.pdf", 90_000), &parts, &free), Place::Value);
-        assert_eq!(place(&info("c.pdf", 150), &parts, &free), Place::Value);
-        assert_eq!(place(&info("a.pdf", 150), &parts, &[true, false]), Place::Value);
-    }
-
-    #[test]
-    fn attachments_are_the_same_by_id_and_size_or_else_by_name_size_and_time() {
-        let one = |id: &str, size, modified: Option<&str>| ListedAttachment {
-            id: id.into(),
-            name: Some("a.pdf".into()),
-            size: Some(size),
-            modified: modified.map(str::to_owned),
-        };
-        let before = [one("1", 10, Some("t1")), one("2", 20, Some("t1"))];
-        assert!(is_same_list(&before, &[one("2", 20, Some("t2")), one("1", 10, None)]));
-        assert!(is_same_list(&before, &[one("8", 20, Some("t1")), one("9", 10, Some("t1"))]));
-        assert!(!is_same_list(&before, &[one("1", 10, Some("t1")), one("2", 21, Some("t1"))]));
-        assert!(!is_same_list(&before, &[one("8", 20, Some("t2")), one("9", 10, Some("t1"))]));
-        assert!(!is_same_list(&before, &[one("8", 20, None), one("9", 10, None)]));
-        assert!(!is_same_list(&before, &before[..1]));
-        assert!(!is_same_list(&[], &before[..1]));
+        assert_eq!(place(&info("a.pdf", 90), &parts, &free), Place::Call);
+        assert_eq!(place(&info("a.pdf", 90_000), &parts, &free), Place::Call);
+        assert_eq!(place(&info("c.pdf", 150), &parts, &free), Place::Call);
+        assert_eq!(place(&info("a.pdf", 150), &parts, &[true, false]), Place::Call);
     }
 
     #[test]
     fn two_parts_of_one_name_are_told_apart_by_exact_length_or_fetched() {
         let parts = [part("a", 100), part("a", 101)];
         assert_eq!(place(&info("a", 101), &parts, &[false; 2]), Place::Mime(1));
-        assert_eq!(place(&info("a", 140), &parts, &[false; 2]), Place::Value);
+        assert_eq!(place(&info("a", 140), &parts, &[false; 2]), Place::Call);
     }
 }

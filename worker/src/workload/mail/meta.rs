@@ -8,7 +8,7 @@ use holdfast_repository::ContentPart;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::mime_parts::Encoding;
+pub use crate::workload::attachments::{AttachmentSource, StoredAttachment};
 use crate::{
     JobError,
     workload::stored::{broken, holdfast_of},
@@ -25,77 +25,6 @@ pub struct StoredMessage {
     /// Where each attachment is.
     #[serde(default)]
     pub attachments: Vec<StoredAttachment>,
-}
-
-/// An attachment and where its bytes are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StoredAttachment {
-    /// Microsoft's description, without content.
-    pub info: Box<RawValue>,
-    /// What the body's `cid:` names, found in the MIME where Microsoft's list lacks it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_id: Option<String>,
-    /// Its bytes.
-    pub source: AttachmentSource,
-}
-
-/// What a list of attachments says about one of them that a change of it changes too.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct ListedAttachment {
-    /// Its id.
-    pub id: String,
-    /// Its file name.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// Its stored size.
-    #[serde(default)]
-    pub size: Option<u64>,
-    /// When it was changed last, as Microsoft writes it.
-    #[serde(rename = "lastModifiedDateTime", default)]
-    pub modified: Option<String>,
-}
-
-impl StoredAttachment {
-    /// How Microsoft listed it; none where that cannot be read.
-    pub fn listed(&self) -> Option<ListedAttachment> {
-        serde_json::from_str(self.info.get()).ok()
-    }
-}
-
-/// Where an attachment's bytes are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "in", rename_all = "kebab-case")]
-pub enum AttachmentSource {
-    /// A range of the MIME.
-    Mime {
-        /// First byte in the MIME.
-        start: u64,
-        /// Bytes in the MIME.
-        len: u64,
-        /// How they are written there.
-        encoding: Encoding,
-        /// Bytes once decoded.
-        decoded: u64,
-    },
-    /// A part of the content of its own: raw bytes.
-    Part {
-        /// Which part; 0 is the MIME.
-        part: u32,
-        /// Its length.
-        len: u64,
-    },
-    /// A part of the content of its own: Microsoft's JSON of an item, a reference, or a kind unknown to us.
-    Json {
-        /// Which part; 0 is the MIME.
-        part: u32,
-        /// Its length.
-        len: u64,
-    },
-    /// Microsoft would not give it.
-    Missing {
-        /// Why.
-        code: String,
-    },
 }
 
 /// Properties that the content depends on. Kept as text: the same property read twice is the same text.
@@ -213,31 +142,19 @@ pub fn stored_message(meta: &[u8]) -> Result<StoredMessage, JobError> {
 
 /// Whether a stored message and its content fit together; else what is wrong, as a code.
 pub fn fit_together(stored: &StoredMessage, parts: &[ContentPart]) -> Result<(), &'static str> {
-    let len_of = |part: usize| parts.get(part).map(|part| part.len);
-    if len_of(0) != Some(stored.mime_len) {
+    if parts.first().map(|mime| mime.len) != Some(stored.mime_len) {
         return Err("mime-length");
     }
-    for attachment in &stored.attachments {
-        let fits = match &attachment.source {
-            AttachmentSource::Mime { start, len, .. } => {
-                start.checked_add(*len).is_some_and(|end| end <= stored.mime_len)
-            }
-            AttachmentSource::Part { part, len } | AttachmentSource::Json { part, len } => {
-                len_of(*part as usize) == Some(*len)
-            }
-            AttachmentSource::Missing { .. } => true,
-        };
-        if !fits {
-            return Err("attachment");
-        }
+    match stored.attachments.iter().all(|one| one.source.fits(parts)) {
+        true => Ok(()),
+        false => Err("attachment"),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::stored::with_holdfast;
+    use crate::workload::{mail::mime_parts::Encoding, stored::with_holdfast};
 
     const RAW: &str = r#"{"id":"a","subject":"s","isRead":false,"isDraft":false,"lastModifiedDateTime":"1","flag":{"x":1}}"#;
 

@@ -10,24 +10,23 @@
 mod attachments;
 mod content;
 mod decode;
-mod existing;
 mod flags;
 mod folders;
 pub mod meta;
 mod mime_header;
 pub mod mime_parts;
-mod restore_attachments;
-mod restore_folders;
 mod restore_message;
 mod source;
-mod write_back;
+mod staging;
+mod target;
+mod target_folders;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use holdfast_repository::ContentPart;
 
-use super::{ProtectedWorkload, collect};
+use super::{ProtectedWorkload, collect, write_back::WriteBack};
 use crate::{
     JobError,
     backup::{BackupContext, Collected},
@@ -35,6 +34,7 @@ use crate::{
 };
 
 pub(crate) use decode::Decoder;
+pub(crate) use restore_message::{CreateAs, original_properties};
 
 /// The mail workload.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +57,7 @@ impl ProtectedWorkload for Mail {
     }
 
     async fn write_back(&self, context: &RestoreContext) -> Result<Restored, JobError> {
-        write_back::WriteBack::open(context).await?.run().await
+        let target = target::MailTarget::open(context).await?;
+        WriteBack::open(context, target).await?.run().await
     }
 }

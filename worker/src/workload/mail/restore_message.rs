@@ -5,9 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// Our own property: the restore key.
-pub const RESTORE_KEY_PROPERTY: &str =
-    "String {8ec1f2b0-5d0c-4c5e-9a36-0b0f6a1d7c11} Name HoldfastRestoreKey";
+use crate::workload::write_back::restore_key_property;
 
 /// Properties that are created as they were.
 const COPIED: &[&str] = &[
@@ -33,15 +31,6 @@ pub enum CreateAs {
     Original,
     /// As a draft, because Microsoft refuses attachments on anything else.
     Draft,
-}
-
-/// The restore key of one item: the same in every attempt of one restore, another in the next restore.
-pub fn restore_key(restore: &str, item: &str) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(restore.len() as u64).to_le_bytes());
-    hasher.update(restore.as_bytes());
-    hasher.update(item.as_bytes());
-    hasher.finalize().to_hex().to_string()
 }
 
 /// The body of the create, without attachments.
@@ -71,7 +60,7 @@ pub fn loses_reply_to(stored: &Value) -> bool {
 }
 
 fn properties(stored: &Value, key: &str, create_as: CreateAs) -> Vec<Value> {
-    let mut properties = vec![json!({ "id": RESTORE_KEY_PROPERTY, "value": key })];
+    let mut properties = vec![restore_key_property(key)];
     properties.extend(original_properties(stored, create_as));
     properties
 }
@@ -108,6 +97,7 @@ fn is_valid_recipient(recipient: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::write_back::RESTORE_KEY_PROPERTY;
 
     fn property<'a>(body: &'a Value, id: &str) -> Option<&'a str> {
         let all = body["singleValueExtendedProperties"].as_array().unwrap();
@@ -137,11 +127,5 @@ mod tests {
         let body = create_body(&stored, "k", CreateAs::Original);
         assert_eq!(body["replyTo"].as_array().unwrap().len(), 2);
         assert!(loses_reply_to(&stored) && !loses_reply_to(&json!({ "replyTo": [to("a@b")] })));
-    }
-
-    #[test]
-    fn restore_keys_differ_by_restore_and_by_item() {
-        assert_ne!(restore_key("a", "bc"), restore_key("ab", "c"));
-        assert_eq!(restore_key("a", "b"), restore_key("a", "b"));
     }
 }

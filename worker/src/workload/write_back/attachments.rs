@@ -1,6 +1,8 @@
-//! A stored message's attachments on their way back: as JSON inside a request, or as a stream of upload pieces.
+//! Stored attachments on their way back: as JSON inside a request, or as a stream of upload pieces.
 //!
 //! Memory: what goes inside a request is below 3.5 MB; what is larger streams through one piece.
+
+use std::collections::HashMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
@@ -8,17 +10,21 @@ use futures::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
-use holdfast_graph_client::{NewAttachment, UploadProgress};
+use holdfast_graph_client::{
+    AttachmentOwner, ErrorClass, GraphError, NewAttachment, UnattendedEvent, UploadProgress, UploadSession,
+};
 use holdfast_repository::ContentPart;
 use serde_json::{Map, Value, json};
 
-use super::{
-    Decoder,
-    meta::{AttachmentSource, StoredAttachment},
-    mime_parts::Encoding,
-    restore_message::{CreateAs, original_properties},
+use super::CREATE_ATTEMPTS;
+use crate::{
+    JobError,
+    restore::RestoreContext,
+    workload::{
+        attachments::{AttachmentSource, StoredAttachment, missing_attachment},
+        mail::{CreateAs, Decoder, mime_parts::Encoding, original_properties},
+    },
 };
-use crate::{JobError, restore::RestoreContext};
 
 /// Attachments below this go as JSON.
 pub const SESSION_FROM_BYTES: u64 = 3_000_000;
@@ -32,14 +38,137 @@ const NOT_RESTORABLE: &str = "AttachmentNotRestorable";
 /// An attached message comes back without what is attached to it.
 const NESTED_NOT_RESTORED: &str = "NestedAttachmentsNotRestored";
 
-/// An attachment of a stored message with its parts at hand.
+/// What an attachment is given back to.
+#[derive(Clone, Copy)]
+pub enum AttachTo<'a> {
+    /// A message.
+    Message(&'a str),
+    /// An event that invites nobody.
+    CalendarEvent(&'a UnattendedEvent),
+    /// A task: list and id.
+    TodoTask(&'a str, &'a str),
+}
+
+impl AttachTo<'_> {
+    async fn add(self, context: &RestoreContext, value: &Value) -> Result<String, GraphError> {
+        let (graph, user) = (&context.graph, &context.user);
+        match self {
+            Self::Message(id) => graph.add_attachment(user, id, value).await,
+            Self::CalendarEvent(event) => graph.add_event_attachment(user, event, value).await,
+            Self::TodoTask(list, task) => graph.add_task_attachment(user, (list, task), value).await,
+        }
+    }
+
+    async fn open_session(
+        self,
+        context: &RestoreContext,
+        new: &NewAttachment,
+    ) -> Result<UploadSession, GraphError> {
+        let (graph, user) = (&context.graph, &context.user);
+        match self {
+            Self::Message(id) => graph.create_upload_session(user, id, new).await,
+            Self::CalendarEvent(event) => graph.create_event_upload_session(user, event, new).await,
+            Self::TodoTask(list, task) => graph.create_task_upload_session(user, (list, task), new).await,
+        }
+    }
+
+    fn owner(&self) -> AttachmentOwner<'_> {
+        match self {
+            Self::Message(id) => AttachmentOwner::Message(id),
+            Self::CalendarEvent(event) => AttachmentOwner::CalendarEvent(event.id()),
+            Self::TodoTask(list, task) => AttachmentOwner::TodoTask { list, task },
+        }
+    }
+
+    /// The type of a file among its attachments.
+    fn file_type(self) -> &'static str {
+        match self {
+            Self::Message(_) | Self::CalendarEvent(_) => "#microsoft.graph.fileAttachment",
+            Self::TodoTask(..) => "#microsoft.graph.taskFileAttachment",
+        }
+    }
+}
+
+/// A stored attachment with its parts at hand.
 pub struct Attachment<'a> {
-    pub stored: &'a StoredAttachment,
-    pub info: Value,
-    pub parts: &'a [ContentPart],
+    stored: &'a StoredAttachment,
+    info: Value,
+    parts: &'a [ContentPart],
+}
+
+/// Gives a created item all its attachments; returns the codes of what could not be brought back.
+///
+/// What an attempt that was killed gave it already, or a call whose answer was lost, is not given twice; an item that is new
+/// (`is_new`) is known to have none.
+pub async fn attach_all(
+    context: &RestoreContext,
+    to: AttachTo<'_>,
+    (stored, parts): (&[StoredAttachment], &[ContentPart]),
+    is_new: bool,
+) -> Result<Vec<String>, JobError> {
+    let mut there = match is_new || stored.is_empty() {
+        true => Names::default(),
+        false => Names::of(context, to).await?,
+    };
+    let (mut given, mut losses) = (Names::default(), Vec::new());
+    for one in stored {
+        let attachment = Attachment::new(one, parts)?;
+        if let Some(code) = attachment.missing() {
+            losses.push(missing_attachment(code));
+            continue;
+        }
+        let name = attachment.text("name").unwrap_or_default().to_owned();
+        let n_wanted = given.add(name.clone());
+        let mut attempt = 0;
+        while there.count(&name) < n_wanted {
+            attempt += 1;
+            match attachment.give(context, to).await {
+                Ok(loss) => {
+                    losses.extend(loss.map(str::to_owned));
+                    there.add(name.clone());
+                    break;
+                }
+                Err(JobError::Graph(GraphError::Ambiguous { .. })) if attempt < CREATE_ATTEMPTS => {
+                    there = Names::of(context, to).await?;
+                }
+                Err(JobError::Graph(error)) if error.class() == ErrorClass::SkipItem => {
+                    losses.push(missing_attachment(error.code()));
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(losses)
+}
+
+/// How many attachments there are of each name.
+#[derive(Default)]
+struct Names(HashMap<String, usize>);
+
+impl Names {
+    async fn of(context: &RestoreContext, to: AttachTo<'_>) -> Result<Self, GraphError> {
+        let mut names = Self::default();
+        for info in context.graph.attachments_of(&context.user, to.owner()).await? {
+            names.add(info.name);
+        }
+        Ok(names)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+
+    /// How many there are with this one.
+    fn add(&mut self, name: String) -> usize {
+        let count = self.0.entry(name).or_default();
+        *count += 1;
+        *count
+    }
 }
 
 impl<'a> Attachment<'a> {
+    /// Reads its description.
     pub fn new(stored: &'a StoredAttachment, parts: &'a [ContentPart]) -> Result<Self, JobError> {
         let info = serde_json::from_str(stored.info.get())
             .map_err(|source| JobError::Stored { what: "attachment", source })?;
@@ -47,7 +176,7 @@ impl<'a> Attachment<'a> {
     }
 
     /// How long the content is.
-    pub fn len(&self) -> u64 {
+    pub fn n_bytes(&self) -> u64 {
         match &self.stored.source {
             AttachmentSource::Mime { decoded, .. } => *decoded,
             AttachmentSource::Part { len, .. } | AttachmentSource::Json { len, .. } => *len,
@@ -59,12 +188,37 @@ impl<'a> Attachment<'a> {
     pub fn request_len(&self) -> u64 {
         match &self.stored.source {
             AttachmentSource::Json { len, .. } => *len,
-            _ => self.len().div_ceil(3) * 4 + 512,
+            _ => self.n_bytes().div_ceil(3) * 4 + 512,
         }
     }
 
+    /// Gives it to an item, in one request or in pieces; tells what of it is lost.
+    pub async fn give(
+        &self,
+        context: &RestoreContext,
+        to: AttachTo<'_>,
+    ) -> Result<Option<&'static str>, JobError> {
+        if self.is_file() && self.n_bytes() >= SESSION_FROM_BYTES {
+            self.upload(context, to).await?;
+            return Ok(None);
+        }
+        let (value, loss) = self.to_json(context, to.file_type()).await?;
+        if let Some(value) = value {
+            to.add(context, &value).await?;
+        }
+        Ok(loss)
+    }
+
+    /// As a part of the create of a message, none when there is nothing to give; and what of it is lost.
+    pub async fn in_message(
+        &self,
+        context: &RestoreContext,
+    ) -> Result<(Option<Value>, Option<&'static str>), JobError> {
+        self.to_json(context, AttachTo::Message("").file_type()).await
+    }
+
     /// Whether it has bytes that may be streamed.
-    pub fn is_file(&self) -> bool {
+    fn is_file(&self) -> bool {
         matches!(self.stored.source, AttachmentSource::Mime { .. } | AttachmentSource::Part { .. })
     }
 
@@ -81,10 +235,10 @@ impl<'a> Attachment<'a> {
     }
 
     /// For an upload session.
-    pub fn announcement(&self) -> NewAttachment {
+    fn announcement(&self) -> NewAttachment {
         NewAttachment {
             name: self.text("name").unwrap_or("attachment").to_owned(),
-            size: self.len(),
+            size: self.n_bytes(),
             content_type: self.text("contentType").map(str::to_owned),
             is_inline: self.info.get("isInline").and_then(Value::as_bool).unwrap_or_default(),
             content_id: self.stored.content_id.clone().or_else(|| self.text("contentId").map(str::to_owned)),
@@ -92,9 +246,10 @@ impl<'a> Attachment<'a> {
     }
 
     /// As JSON with its content, none when there is nothing to give; and what of it is lost.
-    pub async fn to_json(
+    async fn to_json(
         &self,
         context: &RestoreContext,
+        file_type: &str,
     ) -> Result<(Option<Value>, Option<&'static str>), JobError> {
         match &self.stored.source {
             AttachmentSource::Missing { .. } => Ok((None, None)),
@@ -119,11 +274,14 @@ impl<'a> Attachment<'a> {
                 }
                 let new = self.announcement();
                 let mut value = json!({
-                    "@odata.type": "#microsoft.graph.fileAttachment",
+                    "@odata.type": file_type,
                     "name": new.name,
-                    "isInline": new.is_inline,
                     "contentBytes": STANDARD.encode(&bytes),
                 });
+                // Tasks know no such thing.
+                if new.is_inline || new.content_id.is_some() {
+                    value["isInline"] = new.is_inline.into();
+                }
                 if let Some(kind) = new.content_type {
                     value["contentType"] = kind.into();
                 }
@@ -136,9 +294,8 @@ impl<'a> Attachment<'a> {
     }
 
     /// Sends it through an upload session, piece by piece.
-    pub async fn upload(&self, context: &RestoreContext, message: &str) -> Result<(), JobError> {
-        let mut session =
-            context.graph.create_upload_session(&context.user, message, &self.announcement()).await?;
+    async fn upload(&self, context: &RestoreContext, to: AttachTo<'_>) -> Result<(), JobError> {
+        let mut session = to.open_session(context, &self.announcement()).await?;
         let mut buffer = BytesMut::with_capacity(PIECE_BYTES);
         let mut is_done = false;
         let mut pieces = self.stream(context)?;
@@ -182,7 +339,7 @@ impl<'a> Attachment<'a> {
 
 async fn send(
     context: &RestoreContext,
-    session: &mut holdfast_graph_client::UploadSession,
+    session: &mut UploadSession,
     mut piece: Bytes,
 ) -> Result<bool, JobError> {
     while !piece.is_empty() {

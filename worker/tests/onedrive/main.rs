@@ -1,0 +1,9 @@
+//! Backup and restore of a drive against the simulator and a store in memory.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod backup;
+mod export;
+mod harness;
+mod restore;
+#[path = "../support/mod.rs"]
+mod support;
