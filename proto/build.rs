@@ -27,14 +27,19 @@ const PRINTED_AS_JSON: &[&str] = &[
     "NodeMove",
     "NodeUploads",
     "PermissionCheck",
+    "QuotaUse",
     "Resource",
     "RestorePlan",
+    "SearchEnd",
+    "SearchHit",
     "Snapshot",
     "StartRestoreResponse",
     "StartRunResponse",
     "StorageHealth",
     "Tenant",
     "TenantStatus",
+    "UnreadSnapshot",
+    "WorkloadStatus",
 ];
 
 /// Messages that hold secrets: their `Debug` is written by hand in `secret.rs`.

@@ -1,5 +1,5 @@
 //! `holdfast demo`: the main job on a simulated tenant, with everything real but Microsoft: back up, change, back up again, lose
-//! a site, wipe a mailbox, restore it from the other site, compare message by message.
+//! a site, wipe all that a person has, restore it from the other site, compare item by item.
 //!
 //! Coordinator and worker run in this process, storage nodes as child processes, so that a site can be killed for real. All of it
 //! lives in a temporary folder that goes away at the end.
@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use holdfast_model::Workload;
 use holdfast_proto::coordinator::{
     Job, ListNodesRequest, ListSnapshotsRequest, Snapshot, StartBackupRequest, StartRestoreRequest,
 };
@@ -32,7 +33,7 @@ use tenant::{DemoTenant, TENANT};
 
 /// How long the storage nodes may take to start.
 const START_WITHIN: Duration = Duration::from_secs(20);
-/// The mailbox that is lost is the largest one below this.
+/// The person who loses everything has the largest mailbox below this.
 const WIPED_MAILBOX_BYTES_MAX: u64 = 100_000_000;
 
 /// Show everything on a simulated tenant
@@ -129,20 +130,21 @@ impl Demo {
         self.client.connect_tenant(self.tenant.connect_request()).await?;
         step("Backing everything up");
         let first = self.back_up().await?;
-        step("Changing the tenant: new, edited, moved, deleted and flagged messages");
+        step("Changing the tenant: new, edited, moved and deleted items");
         let change: Change = self.tenant.evolve().await?;
         step("Backing up again: the cost should follow the change");
         let second = self.back_up().await?;
-        let (user, wiped) = self.tenant.largest_mailbox_below(WIPED_MAILBOX_BYTES_MAX).await?;
-        let snapshot = self.newest_snapshot(&user).await?;
+        let user = self.tenant.largest_mailbox_below(WIPED_MAILBOX_BYTES_MAX).await?;
+        let wiped = self.tenant.truth(&user).await?;
+        let snapshots = self.newest_snapshots(&user).await?;
         step("Killing site-a (kill -9 on both of its nodes)");
         let killed = self.nodes.kill_site("site-a");
-        step(&format!("Wiping the mailbox of {user} ({} messages)", wiped.len()));
+        step(&format!("Wiping all that {user} has ({} items)", wiped.items()));
         self.tenant.wipe(&user).await?;
         step("Restoring it from site-b");
-        let restore = self.restore(&snapshot).await?;
-        step("Comparing every message with the truth");
-        let differences = tenant::differences(&wiped, &self.tenant.truth(&user).await?);
+        let restore = self.restore(&snapshots).await?;
+        step("Comparing every item with the truth");
+        let differences = wiped.differences(&self.tenant.truth(&user).await?);
         let counters = self.tenant.counters().await?;
         Ok(Report {
             mailboxes: self.tenant.mailboxes(),
@@ -150,8 +152,8 @@ impl Demo {
             change,
             second,
             killed_nodes: killed,
-            wiped_mailbox: user,
-            wiped_messages: wiped.len() as u64,
+            wiped_person: user,
+            wiped_items: wiped.items() as u64,
             restore,
             differences,
             mails_sent: counters.mails_sent,
@@ -167,23 +169,37 @@ impl Demo {
         figures(&jobs, started)
     }
 
-    async fn restore(&mut self, snapshot: &Snapshot) -> Result<RunFigures, CliError> {
-        let request = StartRestoreRequest {
-            snapshot: snapshot.id.clone(),
-            conflict: "skip".to_owned(),
-            ..Default::default()
-        };
+    async fn restore(&mut self, snapshots: &[Snapshot]) -> Result<RunFigures, CliError> {
         let started = clock();
-        let run = self.client.start_restore(request).await?.into_inner().run;
-        let (_, jobs) = follow::run(&mut self.client, &run, "  restoring").await?;
+        let mut jobs = Vec::new();
+        for snapshot in snapshots {
+            let request = StartRestoreRequest {
+                snapshot: snapshot.id.clone(),
+                conflict: "skip".to_owned(),
+                ..Default::default()
+            };
+            let run = self.client.start_restore(request).await?.into_inner().run;
+            let verb = format!("  restoring {}", snapshot.workload);
+            jobs.extend(follow::run(&mut self.client, &run, &verb).await?.1);
+        }
         figures(&jobs, started)
     }
 
-    async fn newest_snapshot(&mut self, user: &str) -> Result<Snapshot, CliError> {
-        let request = ListSnapshotsRequest { tenant: TENANT.to_owned(), resource: format!("user:{user}") };
-        let snapshots = self.client.list_snapshots(request).await?.into_inner().snapshots;
-        let newest = snapshots.into_iter().max_by_key(|snapshot| snapshot.sequence);
-        newest.ok_or_else(|| CliError::failed(format!("no snapshot of {user} was committed")))
+    /// The newest snapshot of each workload of a person.
+    async fn newest_snapshots(&mut self, user: &str) -> Result<Vec<Snapshot>, CliError> {
+        let mut newest = Vec::new();
+        for workload in Workload::OF_A_USER {
+            let request = ListSnapshotsRequest {
+                tenant: TENANT.to_owned(),
+                resource: format!("user:{user}"),
+                workload: workload.to_string(),
+            };
+            let snapshots = self.client.list_snapshots(request).await?.into_inner().snapshots;
+            let last = snapshots.into_iter().max_by_key(|snapshot| snapshot.sequence);
+            let none = || CliError::failed(format!("no snapshot of {user}'s {workload} was committed"));
+            newest.push(last.ok_or_else(none)?);
+        }
+        Ok(newest)
     }
 
     async fn stop(self, shutdown: &Shutdown) -> Result<(), CliError> {
@@ -198,8 +214,8 @@ impl Demo {
 fn figures(jobs: &[Job], started: Instant) -> Result<RunFigures, CliError> {
     if let Some(job) = jobs.iter().find(|job| job.state != "done") {
         return Err(CliError::failed(format!(
-            "{} of {} ended {}: {}",
-            job.kind, job.resource, job.state, job.message
+            "{} of {} of {} ended {}: {}",
+            job.kind, job.workload, job.resource, job.state, job.message
         )));
     }
     Ok(RunFigures {

@@ -4,6 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use holdfast_graph_client::QuotaLimits;
 use holdfast_model::{Layout, LayoutNode, LayoutVersion, NodeDuty, NodeId, PoolId, Replication, SiteName};
 use holdfast_runtime::{ByteSize, TelemetryOptions, TlsOptions};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,9 @@ pub struct CoordinatorOptions {
     /// The shared quota ledger that discovery asks. Default: a ledger of its own.
     #[serde(default)]
     pub redis_url: Option<String>,
+    /// Microsoft's limits, as `[quota]` of the workers has them: for discovery, forecasts and `holdfast status`.
+    #[serde(default)]
+    pub quota: QuotaLimits,
     /// The pool of storage nodes.
     pub pool: PoolOptions,
     /// How long a job's lease lasts without a heartbeat, in seconds. Default 60.
@@ -64,6 +68,9 @@ pub struct CoordinatorOptions {
     /// How often users are discovered again, in seconds. Default 3600.
     #[serde(default = "default_discovery_interval_seconds")]
     pub discovery_interval_seconds: u64,
+    /// A snapshot older than this many hours does not protect any more. Default 48: one nightly run may fail.
+    #[serde(default = "default_fresh_hours")]
+    pub fresh_hours: u32,
     /// How often nodes are asked whether they have the layout, in milliseconds. Default 5000.
     #[serde(default = "default_layout_interval_millis")]
     pub layout_interval_millis: u64,
@@ -219,6 +226,9 @@ fn default_max_attempts() -> u32 {
 }
 fn default_discovery_interval_seconds() -> u64 {
     3600
+}
+fn default_fresh_hours() -> u32 {
+    48
 }
 fn default_layout_interval_millis() -> u64 {
     5000

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
 
+use holdfast_graph_client::QuotaLedger;
 use holdfast_job_queue::JobPublisher;
 use holdfast_model::{
     Clock, Epoch, Fence, Generation, JobId, Layout, LayoutNode, Millis, PoolId, Random, ResourceId,
@@ -33,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) queue: Arc<dyn JobPublisher>,
     pub(crate) storage: StorageClient,
     pub(crate) graph: GraphAccess,
+    pub(crate) ledger: Arc<dyn QuotaLedger>,
     pub(crate) leader: Leader,
     pub(crate) layout: Mutex<Option<Arc<Layout>>>,
     pub(crate) catalog_answers: AtomicBool,
@@ -64,6 +66,12 @@ impl Core {
         let layout = Arc::new(self.catalog.newest_layout(pool).await?.ok_or(Error::NoLayout)?);
         *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = Some(layout.clone());
         Ok(layout)
+    }
+
+    /// Snapshots from before this moment do not protect any more.
+    pub(crate) async fn fresh_since_ms(&self) -> Result<i64, Error> {
+        let fresh_ms = i64::from(self.options.fresh_hours) * 3_600_000;
+        Ok(self.catalog.now_ms().await?.saturating_sub(fresh_ms))
     }
 
     /// Signs a session token; says when it ends.

@@ -71,6 +71,14 @@ pub enum Error {
         /// What was asked.
         command: Command,
     },
+    /// The caller is not the one who claimed the job.
+    #[error(
+        "another worker claimed job {job}: the certificate of a job's calls must be the one that claimed it"
+    )]
+    NotClaimant {
+        /// The job.
+        job: JobId,
+    },
     /// Another pin was prepared for the job already.
     #[error("job {job} has a commit ticket for another pin")]
     OtherPin {
@@ -210,7 +218,7 @@ impl Error {
             | Self::Wire(_)
             | Self::Layout(_)
             | Self::CredentialsRefused { .. } => ErrorCode::BadRequest,
-            Self::PermissionsMissing { .. } => ErrorCode::Forbidden,
+            Self::PermissionsMissing { .. } | Self::NotClaimant { .. } => ErrorCode::Forbidden,
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::Microsoft { retryable: true, .. } => ErrorCode::Unavailable,
             Self::Microsoft { .. } => ErrorCode::BadRequest,

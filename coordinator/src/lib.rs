@@ -23,7 +23,7 @@ mod storage_health;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use holdfast_graph_client::{LocalLedger, QuotaLedger, QuotaLimits, RedisLedger};
+use holdfast_graph_client::{LocalLedger, QuotaLedger, RedisLedger};
 use holdfast_job_queue::{JobPublisher, RabbitOptions, RabbitPublisher};
 use holdfast_model::{Clock, Random};
 use holdfast_proto::{
@@ -63,6 +63,8 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// Where hints go: the in-process queue of `up`, or what [`connect_queue`] gives.
     pub queue: Arc<dyn JobPublisher>,
+    /// The ledger of the worker in this process; none where each finds it by its options.
+    pub ledger: Option<Arc<dyn QuotaLedger>>,
 }
 
 /// A running coordinator.
@@ -141,20 +143,24 @@ impl CoordinatorHandle {
 }
 
 async fn open(options: CoordinatorOptions, parts: Parts) -> Result<Core, Error> {
-    let Parts { clock, random, queue } = parts;
+    let Parts { clock, random, queue, ledger } = parts;
     options.pool.layout(holdfast_model::LayoutVersion(1))?;
     let keys: Arc<dyn KeyProvider> = Arc::new(KeyFileProvider::new(KeyFile::load(&options.key_file)?));
     let path = &options.signing_key_file;
     let der = std::fs::read(path).map_err(|source| Error::File { path: path.clone(), source })?;
     let signer = Signer::from_pkcs8(&der)?;
-    let (catalog, ledger) = open_catalog_and_ledger(&options, &clock, &random).await?;
+    let (catalog, ledger) = match ledger {
+        Some(ledger) => (Catalog::open(&options.catalog_url()?).await?, ledger),
+        None => open_catalog_and_ledger(&options, &clock, &random).await?,
+    };
     refuse_a_wrong_key(&catalog, &*keys).await?;
     // Commit recovery asks again by itself; an operator waits no longer than this.
     let storage_options =
         StorageClientOptions { retry_for: STORAGE_RETRY_FOR, ..StorageClientOptions::default() };
     Ok(Core {
         storage: StorageClient::new(storage_options, options.tls.clone(), clock.clone(), random.clone()),
-        graph: graph_access::GraphAccess::new(keys.clone(), ledger, clock.clone(), random.clone()),
+        graph: graph_access::GraphAccess::new(keys.clone(), ledger.clone(), clock.clone(), random.clone()),
+        ledger,
         leader: Leader::new(&options.name, &*random),
         layout: std::sync::Mutex::new(None),
         catalog_answers: std::sync::atomic::AtomicBool::new(true),
@@ -185,7 +191,7 @@ async fn open_catalog_and_ledger(
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<(Catalog, Arc<dyn QuotaLedger>), Error> {
-    let (url, limits) = (options.catalog_url()?, QuotaLimits::default());
+    let (url, limits) = (options.catalog_url()?, options.quota.clone());
     let Some(redis_url) = &options.redis_url else {
         return Ok((Catalog::open(&url).await?, Arc::new(LocalLedger::new(limits, clock.clone()))));
     };

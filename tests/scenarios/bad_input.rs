@@ -96,6 +96,8 @@ async fn what_the_operator_mistypes_gets_one_clear_line() {
     one_clear_line(&cluster.holdfast(&["backup", "fabrikam"]), 1, "fabrikam");
     one_clear_line(&cluster.holdfast(&["backup", "contoso", "--resource", "user:nobody@x"]), 1, "nobody@x");
     one_clear_line(&cluster.holdfast(&["backup", "contoso", "--resource", "nobody"]), 1, "user:");
+    one_clear_line(&cluster.holdfast(&["backup", "contoso", "--workload", "teams"]), 1, "backs up mail, ");
+    one_clear_line(&cluster.holdfast(&["search", "contoso", "subject:budget"]), 1, "the filters are from:");
     one_clear_line(&cluster.holdfast(&["restore", "0123456789abcdef"]), 1, "snapshot");
     one_clear_line(&cluster.holdfast(&["--server", "127.0.0.1:1", "status"]), 4, "does not answer");
 

@@ -13,6 +13,7 @@ use harness::{
     process::{Process, binary, free_ports},
     sim::{self, SimTenant},
 };
+use holdfast_model::Workload;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -339,9 +340,9 @@ fn connect_and_back_up(scripts: &mut Scripts<'_>, tenant: &SimTenant) -> Vec<Str
     let resources = scripts.json("resources", &["contoso"]);
     let user = resources["resources"][0]["name"].as_str().expect("a name").to_owned();
     let whole = scripts.json("backup", &["contoso", "--wait"]);
-    assert_eq!(whole["jobs"].as_array().map(Vec::len), Some(2));
-    scripts.json("backup", &["contoso", "--resource", &user, "--wait"]);
-    let listed = scripts.json("snapshots", &["contoso", "--resource", &user]);
+    assert_eq!(whole["jobs"].as_array().map(Vec::len), Some(2 * Workload::OF_A_USER.len()));
+    scripts.json("backup", &["contoso", "--resource", &user, "--workload", "mail", "--wait"]);
+    let listed = scripts.json("snapshots", &["contoso", "--resource", &user, "--workload", "mail"]);
     let listed = listed["snapshots"].as_array().expect("a list");
     assert_eq!(listed.len(), 2);
     listed.iter().map(|snapshot| snapshot["id"].as_str().expect("an id").to_owned()).collect()
@@ -355,6 +356,8 @@ fn look(scripts: &mut Scripts<'_>, snapshots: &[String]) {
     assert_eq!(scripts.json("status", &["--failed"])["jobs_parked"], 0);
     let inbox = scripts.json("browse", &[&snapshots[0], "/Inbox", "--limit", "1"]);
     assert_eq!(inbox["entries"].as_array().map(Vec::len), Some(1));
+    let found = scripts.json("search", &["contoso", "in:/Inbox", "--workload", "mail", "--limit", "1"]);
+    assert_eq!((found["hits"].as_array().map(Vec::len), &found["end"]["hits"]), (Some(1), &Value::from(1)));
     assert!(scripts.json("diff", &[&snapshots[0], &snapshots[1]])["changes"].is_array());
     assert_eq!(scripts.json("nodes", &[])["nodes"].as_array().map(Vec::len), Some(2));
     assert_eq!(scripts.json("layout show", &[])["partitions_moving"], 0);

@@ -62,7 +62,7 @@ async fn a_coordinator_that_lost_its_term_decides_nothing_when_it_wakes() {
         assert!(!said.contains(decision), "it decided: {said}");
     }
     assert!(leader(&cluster, old).await.starts_with(&name), "both know who leads");
-    let request = ListSnapshotsRequest { tenant: "contoso".to_owned(), resource: String::new() };
+    let request = ListSnapshotsRequest { tenant: "contoso".to_owned(), ..Default::default() };
     let snapshots =
         cluster.operator_at(old).list_snapshots(request).await.expect("the old one serves").into_inner();
     assert_eq!(snapshots.snapshots.len(), 2 * MAILBOXES, "one of each mailbox and run: {snapshots:?}");

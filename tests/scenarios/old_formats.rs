@@ -55,6 +55,8 @@ fn golden_copy() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("node-1");
     copy_dir(&golden_folder().join("node-1"), &data);
+    // It is frozen without its state, which has to be meant.
+    fs::write(data.join("rebuild-state"), []).unwrap();
     (folder, data)
 }
 

@@ -256,7 +256,7 @@ impl World {
 
     /// The newest snapshot of each resource.
     async fn newest(&self) -> BTreeMap<String, Snapshot> {
-        let request = ListSnapshotsRequest { tenant: "contoso".to_owned(), resource: String::new() };
+        let request = ListSnapshotsRequest { tenant: "contoso".to_owned(), ..Default::default() };
         let all = self.cluster.operator().list_snapshots(request).await.expect("list snapshots").into_inner();
         let mut newest = BTreeMap::<String, Snapshot>::new();
         for snapshot in all.snapshots {

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  holdfast backup contoso --wait
+  holdfast backup contoso --wait                                  everything of everybody
   holdfast backup contoso --resource user:alex@contoso.com --workload mail")]
 pub struct Options {
     /// The tenant's name
@@ -22,7 +22,7 @@ pub struct Options {
     /// Only this resource, `user:NAME` (can be repeated)
     #[arg(long, value_name = "R")]
     resource: Vec<String>,
-    /// Only this workload (can be repeated)
+    /// Only this workload: mail, contacts … (can be repeated); default: all that a person has
     #[arg(long, value_name = "W")]
     workload: Vec<String>,
     /// Wait for the end and tell the outcome by exit code
@@ -76,7 +76,7 @@ fn summary(noun: &str, jobs: &[holdfast_proto::coordinator::Job]) {
         output::bytes(total.bytes_read)
     );
     for job in jobs.iter().filter(|job| !job.message.is_empty() && job.state != "done") {
-        say!("  {} {}: {} ({})", job.resource, job.state, job.message, job.code);
+        say!("  {} of {} {}: {} ({})", job.workload, job.resource, job.state, job.message, job.code);
     }
     if total.has_exceptions() {
         match kind {

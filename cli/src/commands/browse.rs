@@ -16,12 +16,12 @@ const PAGE: u32 = 500;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  holdfast browse 4f0c2a9be1d37788
+  holdfast browse 4f0c2a9be1d37788                          folders, calendars, lists
   holdfast browse 4f0c2a9be1d37788 /Inbox/Projects --limit 50")]
 pub struct Options {
     /// The snapshot
     snapshot: String,
-    /// A folder in it, like /Inbox/Projects
+    /// A folder in it, like /Inbox/Projects, or an item's id
     #[arg(default_value = "")]
     path: String,
     /// At most this many entries
@@ -48,14 +48,14 @@ pub async fn run(options: Options, server: &ServerArguments, format: Format) -> 
         }
     }
     format.print(&whole, |whole| {
-        let mut table = Table::new(&["KIND", "TIME (UTC)", "SIZE", "FROM", "NAME", "ID"]);
+        let mut table = Table::new(&["KIND", "TIME (UTC)", "SIZE", "WHO", "NAME", "ID"]);
         for entry in &whole.entries {
-            let size = if entry.kind == "folder" { String::new() } else { output::bytes(entry.size) };
+            let size = if entry.kind.ends_with("folder") { String::new() } else { output::bytes(entry.size) };
             table.row([
                 entry.kind.clone(),
                 output::time(entry.time_ms),
                 size,
-                entry.from.clone(),
+                entry.who.clone(),
                 entry.name.clone(),
                 entry.id.clone(),
             ]);

@@ -56,7 +56,7 @@ pub async fn coordinator(options: Options, format: Format) -> Result<Exit, CliEr
     let _telemetry =
         telemetry::init("coordinator", &loaded.name, &loaded.telemetry).map_err(CliError::config)?;
     let queue = holdfast_coordinator::connect_queue(&loaded).await.map_err(startup::failed)?;
-    let parts = holdfast_coordinator::Parts { clock: clock(), random: random(), queue };
+    let parts = holdfast_coordinator::Parts { clock: clock(), random: random(), queue, ledger: None };
     holdfast_coordinator::run(loaded, parts, Shutdown::on_signals()).await.map_err(startup::failed)?;
     Ok(Exit::Ok)
 }

@@ -27,7 +27,8 @@ pub struct Options {
     snapshot: String,
     /// Only these folders (like /Inbox/Projects) or item ids
     path: Vec<String>,
-    /// What to write: eml (one file per message) or mbox (one file per folder)
+    /// What to write: eml (a file per message), mbox (a file per folder), ics (a file per event), vcf (a card per contact),
+    /// files (those of a drive), or json (everything, of any workload)
     #[arg(long)]
     format: ExportFormat,
     /// The folder to write to

@@ -9,7 +9,7 @@ use holdfast_runtime::Exit;
 use crate::{
     client::{self, Operator, ServerArguments},
     error::CliError,
-    follow,
+    failed_items, follow,
     output::{self, Format, Table, say},
 };
 
@@ -89,7 +89,8 @@ async fn list(client: &mut Operator, options: Options, format: Format) -> Result
 }
 
 fn table(jobs: &[Job]) {
-    let mut table = Table::new(&["JOB", "KIND", "RESOURCE", "STATE", "TRIES", "CREATED (UTC)", "ACCOUNT"]);
+    let mut table =
+        Table::new(&["JOB", "KIND", "WORKLOAD", "RESOURCE", "STATE", "TRIES", "CREATED (UTC)", "ACCOUNT"]);
     for job in jobs {
         let account: Account = job.account.unwrap_or_default().into();
         // What is done is told by its account; what waits or gave up, by its reason.
@@ -101,6 +102,7 @@ fn table(jobs: &[Job]) {
         table.row([
             job.id.clone(),
             job.kind.clone(),
+            job.workload.clone(),
             job.resource.clone(),
             job.state.clone(),
             job.attempts.to_string(),
@@ -125,6 +127,9 @@ fn show(answer: &GetJobResponse) {
     say!("started   {}", output::time(job.started_ms));
     say!("finished  {}", output::time(job.finished_ms));
     say!("account   {} listed: {}", account.listed, output::account(&account, &job.kind));
+    if !account.adds_up() && job.state == JobState::Done.as_str() {
+        say!("          ATTENTION: it does not add up, {} have an outcome", account.accounted());
+    }
     say!(
         "bytes     {} read, {} new in storage, {} requests",
         output::bytes(account.bytes_read),
@@ -140,19 +145,7 @@ fn show(answer: &GetJobResponse) {
             code => say!("reason    {} ({code})", job.message),
         }
     }
-    if answer.failed.is_empty() {
-        return;
+    if !answer.failed.is_empty() {
+        failed_items::show_of_job(&job.kind, &answer.groups, &answer.failed);
     }
-    let mut table = Table::new(&["CODE", "AGAIN", "TRIES", "KEPT", "FOLDER", "ITEM"]);
-    for item in &answer.failed {
-        table.row([
-            item.code.clone(),
-            if item.retryable { "yes" } else { "no" }.to_owned(),
-            item.attempts.to_string(),
-            if item.stale { "older version" } else { "-" }.to_owned(),
-            item.path.clone(),
-            item.id.clone(),
-        ]);
-    }
-    table.print("");
 }

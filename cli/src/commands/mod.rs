@@ -12,6 +12,7 @@ mod layout;
 mod nodes;
 mod resources;
 mod restore;
+mod search;
 mod snapshots;
 mod status;
 mod tenant;
@@ -105,7 +106,9 @@ enum Command {
     Browse(browse::Options),
     /// Show what changed between two snapshots of one resource
     Diff(diff::Options),
-    /// Give items, folders or a whole mailbox back
+    /// Find items in snapshots by name, people, dates, size and folder, without Microsoft
+    Search(search::Options),
+    /// Give items, folders or whole resources back
     Restore(restore::Options),
     /// Write a snapshot's items to files
     Export(export::Options),
@@ -142,6 +145,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, CliError> {
         Command::Snapshots(options) => snapshots::run(options, &server, format).await,
         Command::Browse(options) => browse::run(options, &server, format).await,
         Command::Diff(options) => diff::run(options, &server, format).await,
+        Command::Search(options) => search::run(options, &server, format).await,
         Command::Restore(options) => restore::run(options, &server, format).await,
         Command::Export(options) => export::run(options, &server, format).await,
         Command::Verify(options) => verify::run(options, &server, format).await,

@@ -18,7 +18,7 @@ Examples:
 pub struct Options {
     /// The tenant's name
     tenant: String,
-    /// Only this workload
+    /// Only this workload; default: all that a person has
     #[arg(long, value_name = "W")]
     workload: Option<String>,
     /// Ask Microsoft first

@@ -11,7 +11,7 @@ use crate::{
     output::{self, Format, say},
 };
 
-/// Give items, folders or a whole mailbox back
+/// Give items, folders or a whole mailbox, calendar, address book or drive back
 ///
 /// Nothing is ever sent to anybody, and running it twice restores nothing twice.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ Examples:
 pub struct Options {
     /// The snapshot
     snapshot: String,
-    /// Only these folders (like /Inbox/Projects) or item ids
+    /// Only these folders (like /Inbox/Projects) or item ids, as `browse` and `search` show them
     path: Vec<String>,
     /// Another resource to restore to, `user:NAME`
     #[arg(long, value_name = "RESOURCE")]
@@ -42,6 +42,15 @@ pub struct Options {
     wait: bool,
 }
 
+/// What makes a restore last, for people.
+fn bound(by: &str) -> &'static str {
+    match by {
+        "requests" => "Microsoft's limit on requests sets the pace.",
+        "bytes" => "Microsoft's limit on bytes sent sets the pace.",
+        _ => "How fast Microsoft writes sets the pace, not a limit.",
+    }
+}
+
 pub async fn run(options: Options, server: &ServerArguments, format: Format) -> Result<Exit, CliError> {
     let mut client = client::connect(server)?;
     let request = StartRestoreRequest {
@@ -55,14 +64,16 @@ pub async fn run(options: Options, server: &ServerArguments, format: Format) -> 
     let started = client.start_restore(request).await?.into_inner();
     if options.plan {
         format.print(&started, |started| {
-            let plan = started.plan.unwrap_or_default();
+            let plan = started.plan.clone().unwrap_or_default();
             say!(
-                "Would restore {} items, {}, with about {} calls to Microsoft in about {}.",
+                "Would restore {} items in {} folders, {}, with about {} calls to Microsoft in about {}.",
                 plan.items,
+                plan.folders,
                 output::bytes(plan.bytes),
                 plan.calls,
                 output::seconds(plan.seconds)
             );
+            say!("{}", bound(&plan.bound_by));
         })?;
         return Ok(Exit::Ok);
     }

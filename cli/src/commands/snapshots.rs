@@ -15,18 +15,24 @@ use crate::{
 #[command(after_help = "\
 Examples:
   holdfast snapshots contoso
-  holdfast snapshots contoso --resource user:alex@contoso.com")]
+  holdfast snapshots contoso --resource user:alex@contoso.com --workload contacts")]
 pub struct Options {
     /// The tenant's name
     tenant: String,
     /// Only this resource, `user:NAME`
     #[arg(long, value_name = "R")]
     resource: Option<String>,
+    /// Only this workload
+    #[arg(long, value_name = "W")]
+    workload: Option<String>,
 }
 
 pub async fn run(options: Options, server: &ServerArguments, format: Format) -> Result<Exit, CliError> {
-    let request =
-        ListSnapshotsRequest { tenant: options.tenant, resource: options.resource.unwrap_or_default() };
+    let request = ListSnapshotsRequest {
+        tenant: options.tenant,
+        resource: options.resource.unwrap_or_default(),
+        workload: options.workload.unwrap_or_default(),
+    };
     let answer = client::connect(server)?.list_snapshots(request).await?.into_inner();
     format.print(&answer, |answer| {
         let mut table = Table::new(&[

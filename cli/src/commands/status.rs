@@ -6,8 +6,9 @@ use holdfast_runtime::Exit;
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
+    failed_items,
     output::{self, Format, Table, say},
-    storage_health,
+    quota_use, storage_health,
 };
 
 /// Parked jobs named one by one; the others are counted.
@@ -57,6 +58,7 @@ fn headline(answer: &GetStatusResponse) -> String {
     }
     let reasons = [
         (sum(|tenant| tenant.never_backed_up), "never backed up"),
+        (sum(|tenant| tenant.outdated), "outdated"),
         (sum(|tenant| tenant.last_run_failed), "whose last run failed"),
         (sum(|tenant| tenant.items_failed), "failed items"),
         (answer.jobs_parked, "parked jobs"),
@@ -75,8 +77,8 @@ fn parked(answer: &GetStatusResponse) -> Vec<String> {
         .take(PARKED_SHOWN)
         .map(|job| {
             format!(
-                "parked: {} of {}: {} ({}); queue it again with `holdfast jobs {} --retry`",
-                job.kind, job.resource, job.message, job.code, job.id
+                "parked: {} of {} of {}: {} ({}); queue it again with `holdfast jobs {} --retry`",
+                job.kind, job.workload, job.resource, job.message, job.code, job.id
             )
         })
         .collect();
@@ -103,29 +105,17 @@ fn show(answer: &GetStatusResponse, failed: bool) {
         answer.jobs_parked,
         answer.leader
     );
-    let mut table = Table::new(&[
-        "TENANT",
-        "RESOURCES",
-        "PROTECTED",
-        "NEVER",
-        "LAST RUN FAILED",
-        "ITEMS FAILED",
-        "OLDEST (UTC)",
-    ]);
-    for tenant in &answer.tenants {
-        table.row([
-            tenant.tenant.clone(),
-            tenant.resources.to_string(),
-            tenant.protected.to_string(),
-            tenant.never_backed_up.to_string(),
-            tenant.last_run_failed.to_string(),
-            tenant.items_failed.to_string(),
-            output::time(tenant.oldest_last_snapshot_ms),
-        ]);
+    tenants(answer).print("No tenants.");
+    if !answer.quota.is_empty() {
+        say!();
+        quota_use::table(&answer.quota).print("");
+        say!();
     }
-    table.print("No tenants.");
     for line in parked(answer) {
         say!("{line}");
+    }
+    if answer.tenants.iter().any(|tenant| tenant.outdated > 0) {
+        say!("outdated: the newest snapshot is older than {} hours; back them up again", answer.fresh_hours);
     }
     let items_failed: u64 = answer.tenants.iter().map(|tenant| tenant.items_failed).sum();
     if items_failed > 0 && !failed {
@@ -135,18 +125,51 @@ fn show(answer: &GetStatusResponse, failed: bool) {
         say!("storage: `holdfast nodes` names the nodes and why");
     }
     if failed {
-        let mut table = Table::new(&["TENANT", "CAUSE", "ITEMS", "RESOURCES", "FOR EXAMPLE"]);
-        for group in &answer.failed {
-            table.row([
-                group.tenant.clone(),
-                group.code.clone(),
-                group.items.to_string(),
-                group.resources.to_string(),
-                group.example_resource.clone(),
-            ]);
-        }
-        table.print("No failed items.");
+        failed_items::show_of_everybody(&answer.failed, answer.more_failed);
     }
+}
+
+/// One row per tenant, and one per workload of it.
+fn tenants(answer: &GetStatusResponse) -> Table {
+    let mut table = Table::new(&[
+        "TENANT",
+        "WORKLOAD",
+        "RESOURCES",
+        "PROTECTED",
+        "NEVER",
+        "OUTDATED",
+        "LAST RUN FAILED",
+        "ITEMS FAILED",
+        "OLDEST (UTC)",
+    ]);
+    for tenant in &answer.tenants {
+        let counts = [
+            tenant.resources,
+            tenant.protected,
+            tenant.never_backed_up,
+            tenant.outdated,
+            tenant.last_run_failed,
+            tenant.items_failed,
+        ];
+        table.row(row([&tenant.tenant, "all"], counts, tenant.oldest_last_snapshot_ms));
+        for workload in &tenant.workloads {
+            let counts = [
+                tenant.resources,
+                workload.protected,
+                workload.never_backed_up,
+                workload.outdated,
+                workload.last_run_failed,
+                workload.items_failed,
+            ];
+            table.row(row(["", &workload.workload], counts, workload.oldest_last_snapshot_ms));
+        }
+    }
+    table
+}
+
+fn row([tenant, workload]: [&str; 2], counts: [u64; 6], oldest_ms: u64) -> [String; 9] {
+    let [a, b, c, d, e, f] = counts.map(|count| count.to_string());
+    [tenant.to_owned(), workload.to_owned(), a, b, c, d, e, f, output::time(oldest_ms)]
 }
 
 #[cfg(test)]
@@ -192,13 +215,14 @@ mod tests {
         let job = |id: &str| Job {
             id: id.to_owned(),
             kind: "backup".to_owned(),
+            workload: "mail".to_owned(),
             resource: "user:alex@contoso.com".to_owned(),
             message: "Microsoft refuses the mailbox".to_owned(),
             code: "ErrorAccessDenied".to_owned(),
             ..Job::default()
         };
         let one = GetStatusResponse { jobs_parked: 1, parked: vec![job("a1")], ..answer() };
-        let line = "parked: backup of user:alex@contoso.com: Microsoft refuses the mailbox (ErrorAccessDenied); \
+        let line = "parked: backup of mail of user:alex@contoso.com: Microsoft refuses the mailbox (ErrorAccessDenied); \
                     queue it again with `holdfast jobs a1 --retry`";
         assert_eq!(parked(&one), [line]);
         let many = GetStatusResponse { jobs_parked: 30, parked: vec![job("a1"); 20], ..answer() };

@@ -82,7 +82,12 @@ fn every_command_in_the_documents_parses() {
 
 #[test]
 fn a_limit_of_nothing_is_wrong_usage() {
-    for command in ["holdfast browse S --limit 0", "holdfast jobs --newest 0", "holdfast audit --newest 0"] {
+    for command in [
+        "holdfast browse S --limit 0",
+        "holdfast jobs --newest 0",
+        "holdfast audit --newest 0",
+        "holdfast search contoso x --limit 0",
+    ] {
         let refused = Arguments::try_parse_from(command.split_whitespace()).unwrap_err();
         assert_eq!(refused.exit_code(), 2, "{command}");
         assert!(refused.to_string().contains("0 is not in 1.."), "{refused}");

@@ -143,15 +143,19 @@ impl Control {
         let queue = InProcessQueue::new();
         let options: holdfast_coordinator::CoordinatorOptions =
             config::load(&cluster.coordinator).map_err(CliError::config)?;
-        let parts =
-            holdfast_coordinator::Parts { clock: clock(), random: random(), queue: queue.publisher() };
+        let worker_options: holdfast_worker::WorkerOptions =
+            config::load(&cluster.worker).map_err(CliError::config)?;
+        let worker_parts = holdfast_worker::Parts::in_process(&worker_options, &queue, clock(), random())
+            .map_err(startup::failed)?;
+        let parts = holdfast_coordinator::Parts {
+            clock: clock(),
+            random: random(),
+            queue: queue.publisher(),
+            ledger: Some(worker_parts.ledger.clone()),
+        };
         let coordinator =
             holdfast_coordinator::start(options, parts, shutdown.clone()).await.map_err(startup::failed)?;
-        let options: holdfast_worker::WorkerOptions =
-            config::load(&cluster.worker).map_err(CliError::config)?;
-        let parts = holdfast_worker::Parts::in_process(&options, &queue, clock(), random())
-            .map_err(startup::failed)?;
-        let worker = tokio::spawn(holdfast_worker::run(options, parts, shutdown.clone()));
+        let worker = tokio::spawn(holdfast_worker::run(worker_options, worker_parts, shutdown.clone()));
         Ok(Self { coordinator, worker })
     }
 

@@ -1,6 +1,6 @@
 //! The one clear report at the end of the demo.
 
-use holdfast_model::Account;
+use holdfast_model::{Account, Workload};
 use serde::Serialize;
 
 use crate::output::{self, say};
@@ -16,7 +16,7 @@ pub struct RunFigures {
 /// How the tenant was changed between the runs.
 #[derive(Debug, Serialize)]
 pub struct Change {
-    pub messages: u64,
+    pub items: u64,
 }
 
 /// Everything the demo measured.
@@ -27,8 +27,8 @@ pub struct Report {
     pub change: Change,
     pub second: RunFigures,
     pub killed_nodes: usize,
-    pub wiped_mailbox: String,
-    pub wiped_messages: u64,
+    pub wiped_person: String,
+    pub wiped_items: u64,
     pub restore: RunFigures,
     pub differences: Vec<String>,
     pub mails_sent: u64,
@@ -47,22 +47,27 @@ impl Report {
 
     pub fn show(&self) {
         say!();
-        say!("Holdfast demo: {} mailboxes", self.mailboxes);
+        let workloads: Vec<&str> = Workload::OF_A_USER.iter().map(|workload| workload.as_str()).collect();
+        say!("Holdfast demo: {} people with {}", self.mailboxes, workloads.join(", "));
         line("first backup", "backup", &self.first);
         line("second backup", "backup", &self.second);
         say!(
-            "  cost followed change    {} messages changed; bytes stored {}, requests {}, time {} of the first run",
-            self.change.messages,
+            "  cost followed change    {} items changed; bytes stored {}, requests {}, time {} of the first run",
+            self.change.items,
             percent(self.second.account.bytes_stored, self.first.account.bytes_stored),
             percent(self.second.account.requests, self.first.account.requests),
             percent(millis(self.second.seconds), millis(self.first.seconds)),
         );
         say!("  site lost               {} storage nodes of site-a killed with SIGKILL", self.killed_nodes);
-        say!("  mailbox wiped           {} with {} messages", self.wiped_mailbox, self.wiped_messages);
+        say!(
+            "  person wiped            {} with {} items of every workload",
+            self.wiped_person,
+            self.wiped_items
+        );
         line("restored from site-b", "restore", &self.restore);
         say!(
-            "  compared                {} messages, every property and attachment: {} differences",
-            self.wiped_messages,
+            "  compared                {} items, every property and attachment: {} differences",
+            self.wiped_items,
             self.differences.len()
         );
         for difference in self.differences.iter().take(10) {

@@ -44,6 +44,8 @@ pub struct JobRow {
     pub lease_until_ms: i64,
     /// Who has it.
     pub worker: String,
+    /// The certificate that claimed the attempt; empty while the job waits for one.
+    pub claimed_by: String,
     /// What became of the items so far.
     pub account: Account,
     /// As far as known.
@@ -122,8 +124,8 @@ pub(crate) async fn save(tx: &mut Tx, before: &JobRow, job: &JobRow) -> Result<(
     let sql = "UPDATE jobs SET state = $1, attempts = $2, not_before_ms = $3, published_at_ms = $4, \
                fence_generation = $5, fence_attempt = $6, lease_until_ms = $7, worker = $8, account = $9, \
                items_expected = $10, code = $11, message = $12, started_ms = $13, finished_ms = $14, pin = $15, \
-               pin_hash = $16, failed = $17, snapshot_id = $18 \
-               WHERE tenant_id = $19 AND job_id = $20 AND state = $21 AND fence_generation = $22 AND fence_attempt = $23";
+               pin_hash = $16, failed = $17, snapshot_id = $18, claimed_by = $19 \
+               WHERE tenant_id = $20 AND job_id = $21 AND state = $22 AND fence_generation = $23 AND fence_attempt = $24";
     let query =
         sqlx::query(sql).bind(job.state.as_str()).bind(i64::from(job.attempts)).bind(job.not_before_ms);
     let query =
@@ -132,7 +134,7 @@ pub(crate) async fn save(tx: &mut Tx, before: &JobRow, job: &JobRow) -> Result<(
     let query = query.bind(big(job.items_expected)).bind(job.code.clone()).bind(job.message.clone());
     let query =
         query.bind(job.started_ms).bind(job.finished_ms).bind(job.pin.clone()).bind(job.pin_hash.clone());
-    let query = query.bind(job.failed.clone()).bind(job.snapshot.clone());
+    let query = query.bind(job.failed.clone()).bind(job.snapshot.clone()).bind(job.claimed_by.clone());
     let query = query.bind(before.tenant.to_string()).bind(before.id.to_string()).bind(before.state.as_str());
     let query = query.bind(big(before.fence.generation.0)).bind(big(before.fence.attempt));
     if query.execute(tx.on()).await?.rows_affected() == 1 { Ok(()) } else { Err(Error::LostRace) }
@@ -244,6 +246,7 @@ pub(crate) fn read(row: &AnyRow) -> Result<JobRow, Error> {
         },
         lease_until_ms: row.num("lease_until_ms")?,
         worker: row.text("worker")?,
+        claimed_by: row.text("claimed_by")?,
         account: row.json("account")?,
         items_expected: row.count("items_expected")?,
         code: row.text("code")?,

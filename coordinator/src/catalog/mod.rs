@@ -27,6 +27,7 @@ pub mod failed;
 pub mod job;
 pub mod layout;
 pub mod migrate;
+pub mod protection;
 pub mod resource;
 pub mod run;
 pub mod snapshot;

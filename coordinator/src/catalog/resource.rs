@@ -1,7 +1,5 @@
 //! Protected resources of a tenant, each with its own wrapped key, and what protects them.
 
-use std::collections::BTreeMap;
-
 use holdfast_model::{ResourceId, ResourceName, Sequence, TenantId, Workload};
 use sqlx::any::AnyRow;
 
@@ -35,30 +33,6 @@ impl ResourceRow {
     pub fn written(&self) -> String {
         format!("user:{}", self.name)
     }
-}
-
-/// What is known about the protection of one (resource, workload).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Protection {
-    /// The newest snapshot; 0 for none.
-    pub last_sequence: u64,
-    /// When it was made; 0 for never.
-    pub last_snapshot_ms: i64,
-    /// done | parked; empty before the first run ended.
-    pub last_result: String,
-}
-
-/// The reads of the catalog that count a tenant's state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TenantCounts {
-    /// Resources that Microsoft still has.
-    pub resources: u64,
-    /// Of them: with a snapshot.
-    pub protected: u64,
-    /// Of them: the newest run was given up.
-    pub last_run_failed: u64,
-    /// The oldest of their newest snapshots; 0 for none.
-    pub oldest_last_snapshot_ms: u64,
 }
 
 impl Catalog {
@@ -105,42 +79,6 @@ impl Catalog {
             name: text.to_owned(),
             hint: format!("run `holdfast resources {tenant_name}` to see what was discovered"),
         })?)
-    }
-
-    /// What protects the resources of a tenant.
-    pub async fn protections(
-        &self,
-        tenant: TenantId,
-    ) -> Result<BTreeMap<(ResourceId, Workload), Protection>, Error> {
-        let query = sqlx::query("SELECT * FROM protections WHERE tenant_id = $1").bind(tenant.to_string());
-        let rows = query.fetch_all(&self.pool).await?;
-        let read = |row: &AnyRow| {
-            let protection = Protection {
-                last_sequence: row.count("last_sequence")?,
-                last_snapshot_ms: row.num("last_snapshot_ms")?,
-                last_result: row.text("last_result")?,
-            };
-            Ok(((row.word("resource_id")?, row.word("workload")?), protection))
-        };
-        rows.iter().map(read).collect()
-    }
-
-    /// Counts for the status page.
-    pub async fn tenant_counts(&self, tenant: TenantId) -> Result<TenantCounts, Error> {
-        let sql = "SELECT COUNT(*) AS resources, \
-                   CAST(COALESCE(SUM(CASE WHEN p.last_sequence > 0 THEN 1 ELSE 0 END), 0) AS BIGINT) AS protected, \
-                   CAST(COALESCE(SUM(CASE WHEN p.last_result = 'parked' THEN 1 ELSE 0 END), 0) AS BIGINT) AS failed, \
-                   CAST(COALESCE(MIN(CASE WHEN p.last_sequence > 0 THEN p.last_snapshot_ms END), 0) AS BIGINT) AS oldest \
-                   FROM resources r LEFT JOIN protections p ON p.tenant_id = r.tenant_id \
-                   AND p.resource_id = r.resource_id AND p.workload = 'mail' \
-                   WHERE r.tenant_id = $1 AND r.state = 'active'";
-        let row = sqlx::query(sql).bind(tenant.to_string()).fetch_one(&self.pool).await?;
-        Ok(TenantCounts {
-            resources: row.count("resources")?,
-            protected: row.count("protected")?,
-            last_run_failed: row.count("failed")?,
-            oldest_last_snapshot_ms: row.count("oldest")?,
-        })
     }
 
     /// Writes what discovery found: `found` are all resources there are; others become gone, never deleted.

@@ -76,26 +76,30 @@ impl Catalog {
         })?)
     }
 
-    /// The snapshots of a tenant, of one resource or all, newest first.
+    /// The snapshots of a tenant, of one resource or all, of one workload or all, newest first.
     pub async fn snapshots(
         &self,
         tenant: TenantId,
         resource: Option<ResourceId>,
+        workload: Option<Workload>,
         most: u32,
     ) -> Result<Vec<SnapshotRow>, Error> {
         let sql = "SELECT * FROM snapshots WHERE tenant_id = $1 AND ($2 = '' OR resource_id = $2) \
-                   ORDER BY created_ms DESC, snapshot_id LIMIT $3";
+                   AND ($3 = '' OR workload = $3) ORDER BY created_ms DESC, snapshot_id LIMIT $4";
         let resource = resource.map(|id| id.to_string()).unwrap_or_default();
-        let query = sqlx::query(sql).bind(tenant.to_string()).bind(resource).bind(i64::from(most));
+        let workload = workload.map(Workload::as_str).unwrap_or_default();
+        let query = sqlx::query(sql).bind(tenant.to_string()).bind(resource).bind(workload);
+        let query = query.bind(i64::from(most));
         query.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
-    /// The newest snapshot of every (resource, workload) of every tenant.
-    pub async fn newest_snapshots(&self) -> Result<Vec<SnapshotRow>, Error> {
+    /// The newest snapshot of every (resource, workload) of one tenant, or of all.
+    pub async fn newest_snapshots(&self, tenant: Option<TenantId>) -> Result<Vec<SnapshotRow>, Error> {
         let sql = "SELECT s.* FROM snapshots s JOIN protections p ON p.tenant_id = s.tenant_id \
                    AND p.resource_id = s.resource_id AND p.workload = s.workload AND p.last_sequence = s.sequence \
-                   ORDER BY s.tenant_id, s.resource_id, s.workload";
-        sqlx::query(sql).fetch_all(&self.pool).await?.iter().map(read).collect()
+                   WHERE ($1 = '' OR s.tenant_id = $1) ORDER BY s.tenant_id, s.resource_id, s.workload";
+        let tenant = tenant.map(|id| id.to_string()).unwrap_or_default();
+        sqlx::query(sql).bind(tenant).fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
     /// How many snapshots each resource of a tenant has of a workload.

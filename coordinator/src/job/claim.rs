@@ -27,7 +27,7 @@ pub struct Claimed {
     pub sequence: Sequence,
 }
 
-/// Takes the job. `None`: somebody else has it, it is done or not due, or its mailbox is being backed up.
+/// Takes the job for the actor, who alone speaks for it from now on. `None`: somebody else has it, it is done or not due, or its mailbox is being backed up.
 ///
 /// The lease brings the resource's keys: that they are unwrapped for the actor is written to the audit trail with the claim.
 pub async fn claim(
@@ -52,6 +52,7 @@ pub async fn claim(
                 apply(&mut job, Command::Claim)?;
                 job.fence = Fence { generation, attempt };
                 job.attempts += 1;
+                job.claimed_by.clone_from(&actor.0);
                 job.worker = worker.chars().take(MAX_WORKER_CHARS).collect();
                 job.lease_until_ms = tx.now + i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
                 job.started_ms = tx.now;

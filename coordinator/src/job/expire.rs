@@ -49,7 +49,7 @@ async fn expire_one(
                 job.message = format!("worker '{}' stopped answering; the job waits for another", job.worker);
                 apply(&mut job, Command::Return)?;
                 (job.published_at_ms, job.not_before_ms) = (0, 0);
-                job.worker = String::new();
+                (job.worker, job.claimed_by) = (String::new(), String::new());
             }
             job::save(&mut tx, &before, &job).await?;
             tracing::warn!(job = %id, attempts = before.attempts, worker = before.worker, "the lease of a job ended");
@@ -80,7 +80,7 @@ pub(crate) async fn void_commit(
             } else {
                 apply(&mut job, Command::Void)?;
                 (job.published_at_ms, job.not_before_ms) = (0, 0);
-                job.worker = String::new();
+                (job.worker, job.claimed_by) = (String::new(), String::new());
             }
             resource::use_up_sequence(&mut tx, &before, used).await?;
             (job.pin, job.pin_hash, job.failed) = (Vec::new(), String::new(), "[]".to_owned());

@@ -1,6 +1,6 @@
 //! FinishJob: a job that commits no snapshot has ended. Idempotent for the same fence.
 
-use holdfast_model::{Account, Fence, JobId, JobKind, JobState};
+use holdfast_model::{Account, JobKind, JobState};
 
 use crate::{
     catalog::{
@@ -10,7 +10,7 @@ use crate::{
     },
     error::Error,
     job::{
-        heartbeat::load_fenced,
+        attempt::Attempt,
         state::{Command, apply},
     },
 };
@@ -18,8 +18,7 @@ use crate::{
 /// Ends the job with its account.
 pub async fn finish(
     catalog: &Catalog,
-    id: JobId,
-    fence: Fence,
+    attempt: &Attempt,
     account: &Account,
     failed: &[FailedItem],
     summary: &str,
@@ -28,9 +27,9 @@ pub async fn finish(
     let failed =
         serde_json::to_string(kept).map_err(|source| Error::Encode { what: "failed items", source })?;
     crate::catalog::write!(catalog, tx => {
-        let before = load_fenced(&mut tx, id, fence, &[JobState::Running, JobState::Done]).await?;
+        let before = attempt.load(&mut tx, &[JobState::Running, JobState::Done]).await?;
         if before.kind == JobKind::Backup {
-            Err(Error::Transition { job: id, state: before.state, command: Command::Finish })
+            Err(Error::Transition { job: before.id, state: before.state, command: Command::Finish })
         } else if before.state == JobState::Done {
             Ok(())
         } else {

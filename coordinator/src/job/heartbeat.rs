@@ -2,27 +2,28 @@
 
 use std::time::Duration;
 
-use holdfast_model::{Account, Fence, JobId, JobState};
+use holdfast_model::{Account, JobState};
 
 use crate::{
     catalog::{Catalog, job, job::JobRow},
     error::Error,
+    job::attempt::Attempt,
 };
 
 /// Extends the lease. `None`: the attempt is over, the worker has to stop.
 pub async fn heartbeat(
     catalog: &Catalog,
-    id: JobId,
-    fence: Fence,
+    attempt: &Attempt,
     progress: &Account,
     items_expected: u64,
     lease: Duration,
 ) -> Result<Option<JobRow>, Error> {
     crate::catalog::write!(catalog, tx => {
-        let before = job::load(&mut tx, id).await?;
+        let before = job::load(&mut tx, attempt.job).await?;
         let is_current =
-            before.fence == fence && matches!(before.state, JobState::Running | JobState::Committing);
+            before.fence == attempt.fence && matches!(before.state, JobState::Running | JobState::Committing);
         if is_current {
+            attempt.check_worker(&before)?;
             let mut job = before.clone();
             job.lease_until_ms = tx.now + i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
             // From the moment a pin is handed in, the account is the pin's.
@@ -36,19 +37,4 @@ pub async fn heartbeat(
             Ok(None)
         }
     })
-}
-
-/// Loads a job for a worker's command: its fence must be the current one and the attempt not over.
-pub(super) async fn load_fenced(
-    tx: &mut crate::catalog::Tx,
-    id: JobId,
-    fence: Fence,
-    states: &[JobState],
-) -> Result<JobRow, Error> {
-    let job = job::load(tx, id).await?;
-    if job.fence == fence && states.contains(&job.state) {
-        Ok(job)
-    } else {
-        Err(Error::Fenced { job: id, fence })
-    }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdfast_model::{Account, Fence, JobId, JobKind, JobState, Sequence};
+use holdfast_model::{Account, JobKind, JobState, Sequence};
 use holdfast_proto::convert::Ticket;
 use holdfast_record::Pin;
 
@@ -12,7 +12,7 @@ use crate::{
     catalog::{Catalog, failed::FailedItem, failed::MAX_FAILED_ITEMS, job, job::JobRow, resource},
     error::Error,
     job::{
-        heartbeat::load_fenced,
+        attempt::Attempt,
         state::{Command, apply},
     },
 };
@@ -20,10 +20,8 @@ use crate::{
 /// What a worker hands in.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// The job.
-    pub job: JobId,
-    /// Its fence.
-    pub fence: Fence,
+    /// Which attempt of whom.
+    pub attempt: Attempt,
     /// The pin's bytes.
     pub pin: Bytes,
     /// What became of the items.
@@ -41,7 +39,7 @@ pub async fn prepare_commit(catalog: &Catalog, handed: &Prepared, lease: Duratio
         serde_json::to_string(kept).map_err(|source| Error::Encode { what: "failed items", source })?;
     crate::catalog::write!(catalog, tx => {
         let states = [JobState::Running, JobState::Committing, JobState::Done];
-        let before = load_fenced(&mut tx, handed.job, handed.fence, &states).await?;
+        let before = handed.attempt.load(&mut tx, &states).await?;
         let next = resource::next_sequence(&mut tx, before.tenant, before.resource, before.workload).await?;
         let expected = if before.state == JobState::Done { pin.sequence } else { next };
         fits(&before, &pin, expected)?;

@@ -1,23 +1,23 @@
 //! RecordCommit: a majority holds the pin, so the snapshot exists. Idempotent.
 
-use holdfast_model::{Fence, JobId, JobState};
+use holdfast_model::JobState;
 use holdfast_record::Pin;
 
 use crate::{
     catalog::{Catalog, Tx, failed, job, job::JobRow, resource, snapshot, term::Leadership},
     error::Error,
     job::{
-        heartbeat::load_fenced,
+        attempt::{Attempt, load_fenced},
         state::{Command, apply},
     },
 };
 
 /// Records it for the worker that committed.
-pub async fn record_commit(catalog: &Catalog, id: JobId, fence: Fence, pin_hash: &str) -> Result<(), Error> {
+pub async fn record_commit(catalog: &Catalog, attempt: &Attempt, pin_hash: &str) -> Result<(), Error> {
     crate::catalog::write!(catalog, tx => {
-        let before = load_fenced(&mut tx, id, fence, &[JobState::Committing, JobState::Done]).await?;
+        let before = attempt.load(&mut tx, &[JobState::Committing, JobState::Done]).await?;
         if before.pin_hash != pin_hash {
-            Err(Error::OtherPin { job: id })
+            Err(Error::OtherPin { job: before.id })
         } else if before.state == JobState::Done {
             Ok(())
         } else {

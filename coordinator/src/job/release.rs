@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use holdfast_model::{Fence, JobId, JobState};
+use holdfast_model::{JobId, JobState};
 
 use crate::{
     catalog::{Catalog, Tx, audit, audit::Actor, job, job::JobRow, resource},
     error::Error,
     job::{
-        heartbeat::load_fenced,
+        attempt::Attempt,
         state::{Command, apply},
     },
 };
@@ -35,10 +35,8 @@ pub enum Reason {
 /// What a worker says when it gives a job back.
 #[derive(Debug, Clone)]
 pub struct Released {
-    /// The job.
-    pub job: JobId,
-    /// Its fence.
-    pub fence: Fence,
+    /// Which attempt of whom.
+    pub attempt: Attempt,
     /// Why.
     pub reason: Reason,
     /// Not before this has passed.
@@ -53,7 +51,7 @@ pub struct Released {
 pub async fn release(catalog: &Catalog, released: &Released, max_attempts: u32) -> Result<(), Error> {
     crate::catalog::write!(catalog, tx => {
         let states = [JobState::Running, JobState::Committing];
-        let before = load_fenced(&mut tx, released.job, released.fence, &states).await?;
+        let before = released.attempt.load(&mut tx, &states).await?;
         let mut job = before.clone();
         job.code = released.code.chars().take(MAX_MESSAGE_CHARS).collect();
         job.message = released.message.chars().take(MAX_MESSAGE_CHARS).collect();
@@ -86,6 +84,7 @@ pub async fn retry_by_hand(catalog: &Catalog, actor: &Actor, id: JobId) -> Resul
         apply(&mut job, Command::RetryByHand)?;
         (job.attempts, job.not_before_ms, job.published_at_ms, job.finished_ms) = (0, 0, 0, 0);
         (job.code, job.message) = (String::new(), String::new());
+        job.claimed_by = String::new();
         job::save(&mut tx, &before, &job).await?;
         audit::append(&mut tx, actor, "job.retry", &id.to_string()).await
     })
@@ -95,7 +94,7 @@ fn give_back(job: &mut JobRow, now: i64, delay: i64) -> Result<(), Error> {
     apply(job, Command::Return)?;
     job.not_before_ms = now.saturating_add(delay);
     job.published_at_ms = 0;
-    job.worker = String::new();
+    (job.worker, job.claimed_by) = (String::new(), String::new());
     Ok(())
 }
 

@@ -36,6 +36,7 @@ pub static ROLE_TABLE: RoleTable = RoleTable(&[
     ("/holdfast.coordinator.v1.OperatorApi/ListSnapshots", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/Browse", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/Diff", OPERATOR),
+    ("/holdfast.coordinator.v1.OperatorApi/Search", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/ListAudit", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/ListNodes", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/GetLayout", OPERATOR),

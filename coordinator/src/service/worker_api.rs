@@ -18,6 +18,7 @@ use holdfast_proto::{
         PrepareCommitResponse, RecordCommitRequest, RecordCommitResponse, RejectedToken, ReleaseJobRequest,
         ReleaseJobResponse, ReleaseReason, RestoreSpec, VerifySpec, lease, worker_api_server::WorkerApi,
     },
+    storage as wire,
 };
 use tonic::{Request, Response, Status};
 
@@ -27,6 +28,7 @@ use crate::{
     error::Error,
     graph_access::App,
     job::{
+        attempt::Attempt,
         claim::{Claimed, claim},
         finish::finish,
         heartbeat::heartbeat,
@@ -72,18 +74,17 @@ impl WorkerApi for WorkerService {
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
+        let worker = actor(&request)?;
         let request = request.into_inner();
-        let job = id("job", &request.job)?;
-        let fence = required("fence", request.fence)?.into();
+        let attempt = attempt(worker, &request.job, request.fence)?;
         let progress = request.progress.map(Account::from).unwrap_or_default();
         let rejection = request.rejected.map(rejection).transpose()?;
         let length = self.core.options.lease();
-        let held =
-            heartbeat(&self.core.catalog, job, fence, &progress, request.items_expected, length).await?;
+        let held = heartbeat(&self.core.catalog, &attempt, &progress, request.items_expected, length).await?;
         let answer = match held {
             Some(row) => self.extend(&row, rejection).await,
             None => {
-                self.forget(job);
+                self.forget(attempt.job);
                 HeartbeatResponse { stop: true, ..Default::default() }
             }
         };
@@ -94,10 +95,10 @@ impl WorkerApi for WorkerService {
         &self,
         request: Request<PrepareCommitRequest>,
     ) -> Result<Response<PrepareCommitResponse>, Status> {
+        let worker = actor(&request)?;
         let request = request.into_inner();
         let prepared = Prepared {
-            job: id("job", &request.job)?,
-            fence: required("fence", request.fence)?.into(),
+            attempt: attempt(worker, &request.job, request.fence)?,
             pin: request.pin,
             account: required("account", request.account)?.into(),
             failed: request.failed.into_iter().map(failed_item).collect(),
@@ -110,12 +111,12 @@ impl WorkerApi for WorkerService {
         &self,
         request: Request<RecordCommitRequest>,
     ) -> Result<Response<RecordCommitResponse>, Status> {
+        let worker = actor(&request)?;
         let request = request.into_inner();
-        let job = id("job", &request.job)?;
-        let fence = required("fence", request.fence)?.into();
+        let attempt = attempt(worker, &request.job, request.fence)?;
         let pin_hash: PinHash = id("pin_hash", &request.pin_hash)?;
-        record_commit(&self.core.catalog, job, fence, &pin_hash.to_string()).await?;
-        self.forget(job);
+        record_commit(&self.core.catalog, &attempt, &pin_hash.to_string()).await?;
+        self.forget(attempt.job);
         Ok(Response::new(RecordCommitResponse {}))
     }
 
@@ -123,13 +124,13 @@ impl WorkerApi for WorkerService {
         &self,
         request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobResponse>, Status> {
+        let worker = actor(&request)?;
         let request = request.into_inner();
-        let job = id("job", &request.job)?;
-        let fence = required("fence", request.fence)?.into();
+        let attempt = attempt(worker, &request.job, request.fence)?;
         let account = required("account", request.account)?.into();
         let failed: Vec<FailedItem> = request.failed.into_iter().map(failed_item).collect();
-        finish(&self.core.catalog, job, fence, &account, &failed, &request.summary).await?;
-        self.forget(job);
+        finish(&self.core.catalog, &attempt, &account, &failed, &request.summary).await?;
+        self.forget(attempt.job);
         Ok(Response::new(FinishJobResponse {}))
     }
 
@@ -137,6 +138,7 @@ impl WorkerApi for WorkerService {
         &self,
         request: Request<ReleaseJobRequest>,
     ) -> Result<Response<ReleaseJobResponse>, Status> {
+        let worker = actor(&request)?;
         let request = request.into_inner();
         let reason = match request.reason() {
             ReleaseReason::Deferred => Reason::Deferred,
@@ -144,15 +146,14 @@ impl WorkerApi for WorkerService {
             ReleaseReason::Retry | ReleaseReason::Unspecified => Reason::Retry,
         };
         let released = Released {
-            job: id("job", &request.job)?,
-            fence: required("fence", request.fence)?.into(),
+            attempt: attempt(worker, &request.job, request.fence)?,
             reason,
             delay: Duration::from_millis(request.delay_ms),
             code: request.code,
             message: request.message,
         };
         release(&self.core.catalog, &released, self.core.options.max_attempts).await?;
-        self.forget(released.job);
+        self.forget(released.attempt.job);
         Ok(Response::new(ReleaseJobResponse {}))
     }
 }
@@ -180,8 +181,7 @@ impl WorkerService {
                 tracing::warn!(job = %job, %error, "the lease could not be made; the job waits");
                 let reason = if error.is_retryable() { Reason::Retry } else { Reason::Permanent };
                 let released = Released {
-                    job,
-                    fence: claimed.job.fence,
+                    attempt: Attempt { job, fence: claimed.job.fence, worker: actor.clone() },
                     reason,
                     delay: Duration::ZERO,
                     code: "LeaseRefused".to_owned(),
@@ -341,6 +341,11 @@ impl WorkerService {
     }
 }
 
+/// What every command of a worker names.
+fn attempt(worker: Actor, job: &[u8], fence: Option<wire::Fence>) -> Result<Attempt, WireError> {
+    Ok(Attempt { job: id("job", job)?, fence: required("fence", fence)?.into(), worker })
+}
+
 fn subject(job: &JobRow) -> TokenFor {
     TokenFor {
         tenant: job.tenant,
@@ -385,5 +390,7 @@ fn failed_item(item: holdfast_proto::coordinator::FailedItem) -> FailedItem {
         attempts: item.attempts,
         request_id: item.request_id,
         stale: item.stale,
+        partial: item.partial,
+        parked: item.parked,
     }
 }

@@ -16,6 +16,15 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 pub const SECRET: &str = "right-secret";
+/// What an app that may read and write everything of a person has.
+pub const ALL_ROLES: [&str; 6] = [
+    "User.Read.All",
+    "Mail.ReadWrite",
+    "Calendars.ReadWrite",
+    "Contacts.ReadWrite",
+    "Tasks.ReadWrite.All",
+    "Files.ReadWrite.All",
+];
 
 #[derive(Default)]
 pub struct Directory {

@@ -4,12 +4,14 @@
 mod fake_microsoft;
 mod fake_node;
 mod roles;
+mod searching;
 mod snapshot;
+mod workloads;
 mod world;
 
 use std::time::Duration;
 
-use fake_microsoft::SECRET;
+use fake_microsoft::{ALL_ROLES, SECRET};
 use futures::TryStreamExt as _;
 use holdfast_coordinator::CoordinatorOptions;
 use holdfast_graph_client::AccessToken;
@@ -35,7 +37,12 @@ async fn connecting_tells_what_is_wrong_and_stores_nothing_then() {
     refused(wrong, ErrorCode::BadRequest, "(AADSTS7000215): the client secret is wrong: create a new secret");
     world.microsoft.directory.lock().unwrap().roles = vec!["User.Read.All"];
     let missing = operator.connect_tenant(world.connect_request(SECRET)).await;
-    refused(missing, ErrorCode::Forbidden, "Mail.Read (for backup), Mail.ReadWrite (for restore)");
+    let missing = missing.unwrap_err();
+    assert_eq!(ErrorCode::of(&missing), ErrorCode::Forbidden);
+    for permission in ["Mail.Read (for backup)", "Mail.ReadWrite (for restore)", "Contacts.Read (for backup)"]
+    {
+        assert!(missing.message().contains(permission), "{}", missing.message());
+    }
     assert!(operator.list_tenants(ListTenantsRequest {}).await.unwrap().into_inner().tenants.is_empty());
     let backup = StartBackupRequest { tenant: "contoso".to_owned(), ..Default::default() };
     refused(operator.start_backup(backup).await, ErrorCode::NotFound, "holdfast tenant connect");
@@ -46,14 +53,16 @@ async fn connecting_tells_what_is_wrong_and_stores_nothing_then() {
 async fn connecting_discovers_mailboxes_and_can_be_repeated() {
     let world = World::start(|_| ()).await;
     let mut operator = world.operator();
-    world.microsoft.directory.lock().unwrap().roles = vec!["Mail.ReadWrite", "User.ReadBasic.All"];
+    let mut roles = ALL_ROLES.to_vec();
+    roles[0] = "User.ReadBasic.All";
+    world.microsoft.directory.lock().unwrap().roles = roles;
     for _ in 0..2 {
         let answer = world.connect().await;
         assert_eq!(answer.resources, 2, "a user without a mailbox is not a resource");
         assert!(answer.permissions.iter().all(|check| check.granted));
     }
     let request =
-        ListResourcesRequest { tenant: "contoso".to_owned(), workload: String::new(), refresh: true };
+        ListResourcesRequest { tenant: "contoso".to_owned(), workload: "mail".to_owned(), refresh: true };
     let listed = operator.list_resources(request).await.unwrap().into_inner().resources;
     let seen: Vec<_> = listed.iter().map(|r| (r.name.as_str(), r.state.as_str())).collect();
     assert_eq!(
@@ -354,10 +363,7 @@ async fn a_snapshot_is_browsed_folder_by_folder_and_page_by_page() {
     assert_eq!((names(&root), root.entries[0].kind.as_str()), (vec!["Inbox".to_owned()], "folder"));
     let first = operator.browse(browse("/inbox", "")).await.unwrap().into_inner();
     assert_eq!(names(&first), ["Projects", "subject 1"]);
-    assert_eq!(
-        (first.entries[1].from.as_str(), first.entries[1].time_ms),
-        ("from@x.test", 1_700_000_000_000)
-    );
+    assert_eq!((first.entries[1].who.as_str(), first.entries[1].time_ms), ("from@x.test", 1_700_000_000_000));
     let rest = operator.browse(browse("/Inbox", &first.next_page_token)).await.unwrap().into_inner();
     assert_eq!((names(&rest), rest.next_page_token.as_str()), (vec!["subject 2".to_owned()], ""));
     refused(operator.browse(browse("/Nowhere", "")).await, ErrorCode::NotFound, "holdfast browse");
@@ -375,7 +381,7 @@ async fn two_snapshots_are_compared_and_their_copies_counted() {
     let made = backed_up_twice(&mut world).await;
     let mut operator = world.operator();
     world.nodes[0].state.lock().unwrap().hides_pins = true;
-    let request = ListSnapshotsRequest { tenant: "contoso".to_owned(), resource: String::new() };
+    let request = ListSnapshotsRequest { tenant: "contoso".to_owned(), ..Default::default() };
     let listed = operator.list_snapshots(request).await.unwrap().into_inner().snapshots;
     let seen: Vec<_> = listed.iter().map(|s| (s.sequence, s.copies, s.items)).collect();
     assert_eq!(seen, [(2, 1, 3), (1, 1, 3)], "only what answers is counted");

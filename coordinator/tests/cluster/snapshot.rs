@@ -21,23 +21,19 @@ pub struct MadeSnapshot {
 }
 
 impl MadeSnapshot {
-    /// Round 0 has Inbox {m1, m2, Projects {m3}}; in round 1 m1 is in Projects, m2 is gone and m9 is new.
+    /// Of mail, round 0 has Inbox {m1, m2, Projects {m3}}; in round 1 m1 is in Projects, m2 is gone and m9 is new. Of contacts
+    /// there are two, one of them in a folder.
     pub async fn of(lease: &Lease, round: u32) -> Self {
         let Some(lease::Spec::Backup(spec)) = &lease.spec else { panic!("not a backup") };
         let keys = Arc::new(JobKeys::from_bytes(&lease.keys.as_ref().unwrap().job_keys).unwrap());
         let store = Arc::new(MemoryStore::new());
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
         let writer = SnapshotWriter::create(store.clone(), keys, pool, WriterOptions::default(), None);
-        put_folder(&writer, "root", None, "Top of Information Store").await;
-        put_folder(&writer, "inbox", Some("root"), "Inbox").await;
-        put_folder(&writer, "projects", Some("inbox"), "Projects").await;
-        let messages: &[(u64, &str)] = match round {
-            0 => &[(1, "inbox"), (2, "inbox"), (3, "projects")],
-            _ => &[(1, "projects"), (9, "inbox"), (3, "projects")],
+        let workload: Workload = lease.workload.parse().unwrap();
+        let items = match workload {
+            Workload::Contacts => put_contacts(&writer).await,
+            _ => put_mail(&writer, round).await,
         };
-        for (n, folder) in messages {
-            put_message(&writer, *n, folder).await;
-        }
         let (tenant, resource) =
             (TenantId::from_slice(&lease.tenant).unwrap(), ResourceId::from_slice(&lease.resource).unwrap());
         let previous = (!spec.base_pin.is_empty()).then(|| Pin::decode(&spec.base_pin).unwrap().hash());
@@ -45,7 +41,7 @@ impl MadeSnapshot {
         let header = SnapshotHeader {
             tenant,
             resource,
-            workload: Workload::Mail,
+            workload,
             sequence,
             parent: previous,
             roots: TreeRoots::default(),
@@ -61,17 +57,17 @@ impl MadeSnapshot {
         let pin = Pin {
             tenant,
             resource,
-            workload: Workload::Mail,
+            workload,
             sequence,
             fence: Fence::from(lease.fence.unwrap()),
             epoch: Epoch(spec.epoch),
-            snapshot: SnapshotId::derive(tenant, resource, Workload::Mail, sequence),
+            snapshot: SnapshotId::derive(tenant, resource, workload, sequence),
             root: finished.root,
             sealed_root: finished.sealed_root,
             previous,
             created_ms: 1_700_000_000_000 + spec.sequence,
             retain_until_ms: 0,
-            items: 3,
+            items,
             items_missing: 0,
         };
         Self { pin, store }
@@ -85,6 +81,35 @@ impl MadeSnapshot {
             }
         }
     }
+}
+
+async fn put_mail(writer: &SnapshotWriter, round: u32) -> u64 {
+    put_folder(writer, "root", None, "Top of Information Store").await;
+    put_folder(writer, "inbox", Some("root"), "Inbox").await;
+    put_folder(writer, "projects", Some("inbox"), "Projects").await;
+    let messages: &[(u64, &str)] = match round {
+        0 => &[(1, "inbox"), (2, "inbox"), (3, "projects")],
+        _ => &[(1, "projects"), (9, "inbox"), (3, "projects")],
+    };
+    for (n, folder) in messages {
+        put_message(writer, *n, folder).await;
+    }
+    messages.len() as u64
+}
+
+async fn put_contacts(writer: &SnapshotWriter) -> u64 {
+    put_folder(writer, "root", None, "").await;
+    put_folder(writer, "book", Some("root"), "Contacts").await;
+    put_folder(writer, "friends", Some("book"), "Friends").await;
+    for (id, folder) in [("c1", "book"), ("c2", "friends")] {
+        let meta = json!({
+            "displayName": format!("Contact {id}"),
+            "emailAddresses": [{ "name": "x", "address": format!("{id}@x.test") }],
+            "lastModifiedDateTime": "2023-11-14T22:13:20Z",
+        });
+        put(writer, id, EntryKind::Contact, FolderKey(folder_key(folder)), (1, 10), meta).await;
+    }
+    2
 }
 
 async fn put_folder(writer: &SnapshotWriter, id: &str, parent: Option<&str>, name: &str) {

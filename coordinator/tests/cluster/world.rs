@@ -6,6 +6,7 @@ use holdfast_coordinator::{
     ConfiguredDuty, CoordinatorHandle, CoordinatorOptions, NodeOptions, Parts, PoolOptions, QueueOptions,
     catalog::Catalog,
 };
+use holdfast_graph_client::QuotaLimits;
 use holdfast_job_queue::{InProcessConsumer, InProcessQueue, JobConsumer as _};
 use holdfast_model::{JobClass, JobId, Role};
 use holdfast_proto::{
@@ -20,7 +21,7 @@ use holdfast_runtime::{
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use crate::{
-    fake_microsoft::{FakeMicrosoft, SECRET},
+    fake_microsoft::{ALL_ROLES, FakeMicrosoft, SECRET},
     fake_node::FakeNode,
 };
 
@@ -75,6 +76,7 @@ impl World {
             region: "default".to_owned(),
             queue: QueueOptions::default(),
             redis_url: None,
+            quota: QuotaLimits::default(),
             pool: PoolOptions {
                 name: "default".to_owned(),
                 copies: 2,
@@ -88,6 +90,7 @@ impl World {
             max_attempts: 3,
             discovery_interval_seconds: 3600,
             layout_interval_millis: 100,
+            fresh_hours: 48,
             worker_slots: 4,
             telemetry: TelemetryOptions::default(),
         };
@@ -95,7 +98,7 @@ impl World {
         let queue = InProcessQueue::new();
         let consumer = queue.consumer("default", JobClass::ALL, 8).unwrap();
         let microsoft = FakeMicrosoft::start().await;
-        microsoft.directory.lock().unwrap().roles = vec!["Mail.ReadWrite", "User.Read.All"];
+        microsoft.directory.lock().unwrap().roles = ALL_ROLES.to_vec();
         let mut world = Self {
             _dir: dir,
             options,
@@ -118,6 +121,7 @@ impl World {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             queue: self.queue.publisher(),
+            ledger: None,
         };
         let options = CoordinatorOptions { name: name.to_owned(), ..self.options.clone() };
         let shutdown = self.shutdown.child();
@@ -136,13 +140,23 @@ impl World {
     }
 
     pub fn bare_channel(&self, role: Role) -> Channel {
-        let tls = self.pki.issue(role, "tester", &[]).unwrap().options();
+        self.channel_of(role, "tester")
+    }
+
+    fn channel_of(&self, role: Role, name: &str) -> Channel {
+        let tls = self.pki.issue(role, name, &[]).unwrap().options();
         let address = self.coordinators[0].0.addr.to_string();
         Channels::connect(&address, &tls, Role::Coordinator).unwrap()
     }
 
     pub fn operator(&self) -> OperatorApiClient<Wire> {
         OperatorApiClient::new(self.channel(Role::Operator))
+    }
+
+    /// A worker with another certificate than [`Self::worker`]'s.
+    pub fn other_worker(&self) -> WorkerApiClient<Wire> {
+        let channel = self.channel_of(Role::Worker, "other");
+        WorkerApiClient::new(InterceptedService::new(channel, TraceInjector))
     }
 
     pub fn worker(&self) -> WorkerApiClient<Wire> {
@@ -178,7 +192,7 @@ impl World {
         let request = StartBackupRequest {
             tenant: "contoso".to_owned(),
             resources: vec![resource.to_owned()],
-            workloads: vec![],
+            workloads: vec!["mail".to_owned()],
         };
         self.operator().start_backup(request).await.unwrap().into_inner()
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_coordinator::{
-    catalog::term::Leadership,
+    catalog::{job::JobRow, term::Leadership},
     dispatch::{DispatchOptions, dispatch},
     job::{
         claim::claim,
@@ -15,7 +15,7 @@ use holdfast_model::{Account, JobId, JobState};
 use holdfast_runtime::SystemRandom;
 
 use crate::world::{
-    LEASE, MAX_ATTEMPTS, RecordingQueue, SHORT, World, actor, eventually, new_backup, pin_of, worker,
+    LEASE, MAX_ATTEMPTS, RecordingQueue, SHORT, World, actor, attempt, eventually, new_backup, pin_of, worker,
 };
 
 const LONG_TERM: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ async fn back_up(world: std::sync::Arc<World>, job: JobId) {
     let claimed = claim(&world.catalog, job, &worker(), "w1", LEASE).await.unwrap().unwrap();
     for items in 0..HEARTBEATS {
         let progress = Account { listed: items.into(), ..Account::default() };
-        let held = heartbeat(&world.catalog, job, claimed.job.fence, &progress, 9, LEASE).await.unwrap();
+        let held = heartbeat(&world.catalog, &attempt(&claimed.job), &progress, 9, LEASE).await.unwrap();
         assert!(held.is_some());
     }
     let pin = pin_of(&claimed);
@@ -117,7 +117,7 @@ macro_rules! copy_as {
             "INSERT INTO jobs SELECT tenant_id, '",
             $id,
             "', run_id, resource_id, workload, kind, class, 'queued', spec, 0, 0, 0, 0, 0, 0, '', account, 0, '', '', '', ",
-            "created_ms, 0, 0, pin, '', '[]', '' FROM jobs ORDER BY job_id LIMIT 1"
+            "created_ms, 0, 0, pin, '', '[]', '', '' FROM jobs ORDER BY job_id LIMIT 1"
         )
     };
 }
@@ -152,7 +152,7 @@ pub async fn a_commit_that_cannot_be_decided_lets_the_others_go_first(world: Wor
         let job = world.queued(mailbox).await;
         let claimed = world.claim(job, LEASE).await.unwrap();
         world.prepare(&claimed, &pin_of(&claimed), vec![]).await.unwrap();
-        let released = released(job, &claimed.job.fence, Reason::Retry, Duration::ZERO);
+        let released = released(&claimed.job, Reason::Retry, Duration::ZERO);
         release(&world.catalog, &released, MAX_ATTEMPTS).await.unwrap();
     }
     let pending = async |most| world.catalog.jobs_with_ended_lease(JobState::Committing, most).await.unwrap();
@@ -165,16 +165,14 @@ pub async fn a_commit_that_cannot_be_decided_lets_the_others_go_first(world: Wor
         first.id
     );
     // A worker that came back in the meantime keeps its lease.
-    let beat = heartbeat(&world.catalog, first.id, first.fence, &Account::default(), 0, LEASE)
-        .await
-        .unwrap()
-        .unwrap();
+    let beat =
+        heartbeat(&world.catalog, &attempt(&first), &Account::default(), 0, LEASE).await.unwrap().unwrap();
     world.catalog.put_off_recovery(&leader, &first).await.unwrap();
     assert_eq!(world.catalog.job(first.id).await.unwrap().lease_until_ms, beat.lease_until_ms);
 }
 
-fn released(job: JobId, fence: &holdfast_model::Fence, reason: Reason, delay: Duration) -> Released {
-    Released { job, fence: *fence, reason, delay, code: "x".to_owned(), message: "y".to_owned() }
+fn released(job: &JobRow, reason: Reason, delay: Duration) -> Released {
+    Released { attempt: attempt(job), reason, delay, code: "x".to_owned(), message: "y".to_owned() }
 }
 
 pub async fn what_a_broken_queue_did_not_take_is_not_published(world: World) {
@@ -200,7 +198,7 @@ pub async fn what_a_broken_queue_did_not_take_is_not_published(world: World) {
 pub async fn no_pause_lasts_longer_than_a_day(world: World) {
     let job = world.queued(0).await;
     let claimed = world.claim(job, LEASE).await.unwrap();
-    let forever = released(job, &claimed.job.fence, Reason::Deferred, Duration::from_millis(u64::MAX));
+    let forever = released(&claimed.job, Reason::Deferred, Duration::from_millis(u64::MAX));
     release(&world.catalog, &forever, MAX_ATTEMPTS).await.unwrap();
     let wait = world.catalog.job(job).await.unwrap().not_before_ms - world.catalog.now_ms().await.unwrap();
     assert!((1..=24 * 3_600_000).contains(&wait), "{wait}");

@@ -4,6 +4,7 @@
 
 mod contention;
 mod postgres;
+mod protection;
 mod scenarios;
 mod world;
 
@@ -24,7 +25,7 @@ async fn open_at_once(url: &str) {
 macro_rules! suite {
     ($($part:ident::$scenario:ident),+ $(,)?) => {
         mod sqlite {
-            use super::{contention, scenarios};
+            use super::{contention, protection, scenarios};
 
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $scenario() {
@@ -72,7 +73,11 @@ suite!(
     scenarios::a_committing_job_is_never_given_to_another,
     scenarios::a_deferred_job_waits_and_does_not_count_as_an_attempt,
     scenarios::a_job_that_fails_for_good_is_parked_and_can_be_retried_by_hand,
-    scenarios::failed_items_are_replaced_at_each_commit,
+    protection::a_person_is_protected_when_every_workload_has_a_fresh_snapshot,
+    protection::failed_items_are_replaced_at_each_commit,
+    protection::failed_items_are_grouped_by_cause_over_all_tenants,
+    protection::what_becomes_of_failed_items_is_counted,
+    protection::nobody_but_the_worker_that_claimed_a_job_speaks_for_it,
     scenarios::a_coordinator_that_lost_its_term_decides_nothing,
     scenarios::only_one_of_many_takes_the_term,
     scenarios::a_changed_audit_row_breaks_the_chain,

@@ -7,6 +7,7 @@ use holdfast_coordinator::{
     catalog::{Catalog, term::Leadership},
     dispatch::{DispatchOptions, dispatch},
     job::{
+        attempt::Attempt,
         claim::claim,
         expire::expire,
         finish::finish,
@@ -22,8 +23,8 @@ use holdfast_model::{
 use holdfast_runtime::ByteSize;
 
 use crate::world::{
-    LEASE, MAX_ATTEMPTS, RecordingQueue, SHORT, World, actor, eventually, failed_item, mailbox, new_backup,
-    pin_of,
+    LEASE, MAX_ATTEMPTS, RecordingQueue, SHORT, World, actor, attempt, eventually, failed_item, mailbox,
+    new_backup, pin_of,
 };
 
 const LONG_TERM: Duration = Duration::from_secs(60);
@@ -59,7 +60,7 @@ pub async fn one_mailbox_is_backed_up_by_one_job_at_a_time(world: World) {
     // Another coordinator queued it before the first was there to be joined.
     let sql = "INSERT INTO jobs SELECT tenant_id, 'ffffffffffffffffffffffffffffffff', run_id, resource_id, workload, \
                kind, class, 'queued', spec, 0, 0, 0, 0, 0, 0, '', account, 0, '', '', '', created_ms, 0, 0, pin, '', \
-               '[]', '' FROM jobs";
+               '[]', '', '' FROM jobs";
     world.tamper(sql).await;
     let second = JobId([0xff; 16]);
     assert!(world.claim(second, LEASE).await.is_none());
@@ -110,11 +111,11 @@ pub async fn a_heartbeat_keeps_the_lease_and_an_old_fence_is_told_to_stop(world:
     let job = world.queued(0).await;
     let claimed = world.claim(job, Duration::from_secs(1)).await.unwrap();
     let progress = Account { listed: 5, stored: 5, ..Account::default() };
-    let row = heartbeat(&world.catalog, job, claimed.job.fence, &progress, 9, LEASE).await.unwrap().unwrap();
+    let row = heartbeat(&world.catalog, &attempt(&claimed.job), &progress, 9, LEASE).await.unwrap().unwrap();
     assert!(row.lease_until_ms >= claimed.job.lease_until_ms + 50_000);
     assert_eq!((row.account, row.items_expected), (progress, 9));
-    let old = Fence { attempt: 0, ..claimed.job.fence };
-    assert!(heartbeat(&world.catalog, job, old, &progress, 9, LEASE).await.unwrap().is_none());
+    let old = Attempt { fence: Fence { attempt: 0, ..claimed.job.fence }, ..attempt(&claimed.job) };
+    assert!(heartbeat(&world.catalog, &old, &progress, 9, LEASE).await.unwrap().is_none());
 }
 
 pub async fn an_ended_lease_returns_the_job_and_the_last_one_parks_it(world: World) {
@@ -127,7 +128,7 @@ pub async fn an_ended_lease_returns_the_job_and_the_last_one_parks_it(world: Wor
     let row = world.catalog.job(job).await.unwrap();
     assert_eq!((row.state, row.code.as_str()), (JobState::Parked, "LeaseEnded"));
     assert!(row.message.contains("given up after 3 attempts"), "{}", row.message);
-    assert_eq!(world.catalog.tenant_counts(world.tenant).await.unwrap().last_run_failed, 1);
+    assert_eq!(world.counts(0).await.last_run_failed, 1);
     // A lease that still runs is left alone.
     let other = world.queued(1).await;
     world.claim(other, LEASE).await.unwrap();
@@ -148,12 +149,12 @@ pub async fn preparing_and_recording_a_commit_can_be_repeated(world: World) {
     world.prepare(&claimed, &pin, vec![]).await.unwrap();
     let row = world.catalog.job(job).await.unwrap();
     assert_eq!((row.state, row.snapshot), (JobState::Done, pin.snapshot.to_string()));
-    let snapshots = world.catalog.snapshots(world.tenant, None, 10).await.unwrap();
+    let snapshots = world.catalog.snapshots(world.tenant, None, None, 10).await.unwrap();
     assert_eq!(snapshots.len(), 1);
     assert_eq!(snapshots[0].pin, pin.encode());
     assert_eq!(world.catalog.snapshot(pin.snapshot).await.unwrap().account.stored, 2);
-    assert_eq!(world.catalog.tenant_counts(world.tenant).await.unwrap().protected, 1);
-    assert_eq!(world.catalog.newest_snapshots().await.unwrap().len(), 1);
+    assert_eq!(world.counts(0).await.protected, 1);
+    assert_eq!(world.catalog.newest_snapshots(None).await.unwrap().len(), 1);
 }
 
 pub async fn another_pin_or_a_wrong_pin_is_refused(world: World) {
@@ -185,10 +186,9 @@ pub async fn a_zombie_commits_nothing(world: World) {
     let successor = world.claim(job, LEASE).await.unwrap();
     fenced(world.prepare(&zombie, &pin_of(&zombie), vec![]).await);
     fenced(world.record(&zombie, &pin_of(&zombie)).await);
-    fenced(finish(&world.catalog, job, zombie.job.fence, &Account::default(), &[], "").await);
+    fenced(finish(&world.catalog, &attempt(&zombie.job), &Account::default(), &[], "").await);
     let released = Released {
-        job,
-        fence: zombie.job.fence,
+        attempt: attempt(&zombie.job),
         reason: Reason::Permanent,
         delay: Duration::ZERO,
         code: String::new(),
@@ -205,8 +205,7 @@ pub async fn a_committing_job_is_never_given_to_another(world: World) {
     world.prepare(&claimed, &pin_of(&claimed), vec![]).await.unwrap();
     // Its worker gives up without knowing the outcome: that only ends the lease.
     let released = Released {
-        job,
-        fence: claimed.job.fence,
+        attempt: attempt(&claimed.job),
         reason: Reason::Retry,
         delay: Duration::ZERO,
         code: "x".to_owned(),
@@ -223,8 +222,7 @@ pub async fn a_deferred_job_waits_and_does_not_count_as_an_attempt(world: World)
     let job = world.queued(0).await;
     let claimed = world.claim(job, LEASE).await.unwrap();
     let mut released = Released {
-        job,
-        fence: claimed.job.fence,
+        attempt: attempt(&claimed.job),
         reason: Reason::Deferred,
         delay: Duration::from_secs(120),
         code: "Throttled".to_owned(),
@@ -233,12 +231,12 @@ pub async fn a_deferred_job_waits_and_does_not_count_as_an_attempt(world: World)
     release(&world.catalog, &released, MAX_ATTEMPTS).await.unwrap();
     let row = world.catalog.job(job).await.unwrap();
     assert_eq!((row.state, row.attempts, row.published_at_ms), (JobState::Queued, 0, 0));
+    assert_eq!(row.claimed_by, "", "it waits for whoever claims it next");
     assert!(row.not_before_ms > world.catalog.now_ms().await.unwrap() + 60_000);
     assert!(world.claim(job, LEASE).await.is_none(), "not due yet");
 
     let other = world.queued(1).await;
-    released.job = other;
-    released.fence = world.claim(other, LEASE).await.unwrap().job.fence;
+    released.attempt = attempt(&world.claim(other, LEASE).await.unwrap().job);
     (released.reason, released.delay) = (Reason::Deferred, Duration::ZERO);
     release(&world.catalog, &released, MAX_ATTEMPTS).await.unwrap();
     assert_eq!(world.claim(other, LEASE).await.unwrap().job.attempts, 1);
@@ -248,8 +246,7 @@ pub async fn a_job_that_fails_for_good_is_parked_and_can_be_retried_by_hand(worl
     let job = world.queued(0).await;
     let claimed = world.claim(job, LEASE).await.unwrap();
     let released = Released {
-        job,
-        fence: claimed.job.fence,
+        attempt: attempt(&claimed.job),
         reason: Reason::Permanent,
         delay: Duration::ZERO,
         code: "MailboxNotEnabledForRESTAPI".to_owned(),
@@ -262,27 +259,6 @@ pub async fn a_job_that_fails_for_good_is_parked_and_can_be_retried_by_hand(worl
     assert!(matches!(retry_by_hand(&world.catalog, &actor(), job).await, Err(Error::Transition { .. })));
     let again = world.claim(job, LEASE).await.unwrap();
     assert_eq!((again.job.attempts, again.job.fence.attempt), (1, 2));
-}
-
-pub async fn failed_items_are_replaced_at_each_commit(world: World) {
-    let first = world.queued(0).await;
-    let claimed = world.claim(first, LEASE).await.unwrap();
-    let pin = pin_of(&claimed);
-    let failed = vec![failed_item("1", "A"), failed_item("2", "A"), failed_item("3", "B")];
-    world.prepare(&claimed, &pin, failed).await.unwrap();
-    assert_eq!(world.catalog.count_failed(world.tenant).await.unwrap(), 0, "not before the commit");
-    world.record(&claimed, &pin).await.unwrap();
-    let groups = world.catalog.failed_groups(world.tenant).await.unwrap();
-    let seen: Vec<_> =
-        groups.iter().map(|group| (group.code.as_str(), group.items, group.resources)).collect();
-    assert_eq!(seen, [("A", 2, 1), ("B", 1, 1)]);
-    assert_eq!(groups[0].example_resource, "user:User0@contoso.test");
-    let second = world.queued(0).await;
-    let claimed = world.claim(second, LEASE).await.unwrap();
-    let pin = pin_of(&claimed);
-    world.prepare(&claimed, &pin, vec![failed_item("2", "A")]).await.unwrap();
-    world.record(&claimed, &pin).await.unwrap();
-    assert_eq!(world.catalog.count_failed(world.tenant).await.unwrap(), 1);
 }
 
 pub async fn a_coordinator_that_lost_its_term_decides_nothing(world: World) {
@@ -498,7 +474,7 @@ pub async fn a_finished_job_is_finished_once(world: World) {
     let account = Account { listed: 4, stored: 3, incomplete: 2, failed_permanent: 1, ..Account::default() };
     let failed = [failed_item("1", "Corrupt")];
     for _ in 0..2 {
-        finish(&world.catalog, job, claimed.job.fence, &account, &failed, "1 of 4 is damaged").await.unwrap();
+        finish(&world.catalog, &attempt(&claimed.job), &account, &failed, "1 of 4 is damaged").await.unwrap();
     }
     let row = world.catalog.job(job).await.unwrap();
     assert_eq!(
@@ -508,6 +484,6 @@ pub async fn a_finished_job_is_finished_once(world: World) {
     assert!(row.failed.contains("Corrupt"));
     let backup = world.queued(1).await;
     let claimed = world.claim(backup, LEASE).await.unwrap();
-    let outcome = finish(&world.catalog, backup, claimed.job.fence, &account, &[], "").await;
+    let outcome = finish(&world.catalog, &attempt(&claimed.job), &account, &[], "").await;
     assert!(matches!(outcome, Err(Error::Transition { .. })), "a backup ends with a commit only");
 }

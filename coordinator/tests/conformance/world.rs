@@ -6,10 +6,17 @@ use async_trait::async_trait;
 use holdfast_coordinator::{
     Error,
     catalog::{
-        Catalog, audit::Actor, failed::FailedItem, job::NewJob, resource::ResourceRow, tenant::TenantRow,
+        Catalog,
+        audit::Actor,
+        failed::FailedItem,
+        job::{JobRow, NewJob},
+        protection::ProtectionCounts,
+        resource::ResourceRow,
+        tenant::TenantRow,
         term::Leadership,
     },
     job::{
+        attempt::Attempt,
         claim::{Claimed, claim},
         prepare_commit::{Prepared, prepare_commit},
         record_commit::record_commit,
@@ -38,6 +45,11 @@ pub struct World {
 
 pub fn worker() -> Actor {
     Actor("worker/w1".to_owned())
+}
+
+/// The current attempt at a job, spoken for by [`worker`].
+pub fn attempt(job: &JobRow) -> Attempt {
+    Attempt { job: job.id, fence: job.fence, worker: worker() }
 }
 
 pub fn actor() -> Actor {
@@ -93,8 +105,7 @@ impl World {
 
     pub async fn prepare(&self, claimed: &Claimed, pin: &Pin, failed: Vec<FailedItem>) -> Result<(), Error> {
         let prepared = Prepared {
-            job: claimed.job.id,
-            fence: claimed.job.fence,
+            attempt: attempt(&claimed.job),
             pin: pin.encode(),
             account: Account { listed: 2, stored: 2, ..Account::default() },
             failed,
@@ -105,7 +116,23 @@ impl World {
     }
 
     pub async fn record(&self, claimed: &Claimed, pin: &Pin) -> Result<(), Error> {
-        record_commit(&self.catalog, claimed.job.id, claimed.job.fence, &pin.hash().to_string()).await
+        record_commit(&self.catalog, &attempt(&claimed.job), &pin.hash().to_string()).await
+    }
+
+    /// Commits a backup with these failed items.
+    pub async fn back_up(&self, new: NewJob, failed: Vec<FailedItem>) -> Pin {
+        let job = self.start(&[new]).await[0];
+        let claimed = self.claim(job, LEASE).await.unwrap();
+        let pin = pin_of(&claimed);
+        self.prepare(&claimed, &pin, failed).await.unwrap();
+        self.record(&claimed, &pin).await.unwrap();
+        pin
+    }
+
+    /// How the tenant's mailboxes stand.
+    pub async fn counts(&self, fresh_since_ms: i64) -> ProtectionCounts {
+        let mail = [Workload::Mail];
+        self.catalog.count_protection(self.tenant, &mail, fresh_since_ms).await.unwrap()
     }
 
     pub async fn lead(&self, holder: &str, length: Duration) -> Leadership {
@@ -175,6 +202,8 @@ pub fn failed_item(id: &str, code: &str) -> FailedItem {
         attempts: 1,
         request_id: String::new(),
         stale: false,
+        partial: false,
+        parked: false,
     }
 }
 

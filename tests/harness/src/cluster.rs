@@ -191,14 +191,15 @@ impl Cluster {
         self.operator().connect_tenant(request).await.expect("connect the tenant");
     }
 
-    /// Starts a backup of a whole tenant: the run's id.
+    /// Starts a backup of everybody's mail, which the scenarios compare: the run's id.
     pub async fn start_backup(&self, tenant: &str) -> String {
         self.start_backup_at(0, tenant).await
     }
 
     /// The same at one coordinator of several.
     pub async fn start_backup_at(&self, index: usize, tenant: &str) -> String {
-        let request = StartBackupRequest { tenant: tenant.to_owned(), ..Default::default() };
+        let workloads = vec!["mail".to_owned()];
+        let request = StartBackupRequest { tenant: tenant.to_owned(), workloads, ..Default::default() };
         self.operator_at(index).start_backup(request).await.expect("start a backup").into_inner().run
     }
 
@@ -233,9 +234,13 @@ impl Cluster {
         .await
     }
 
-    /// The newest snapshot of every resource of a tenant.
+    /// The newest snapshot of every mailbox of a tenant.
     pub async fn newest_snapshots(&self, tenant: &str) -> Vec<Snapshot> {
-        let request = ListSnapshotsRequest { tenant: tenant.to_owned(), resource: String::new() };
+        let request = ListSnapshotsRequest {
+            tenant: tenant.to_owned(),
+            resource: String::new(),
+            workload: "mail".to_owned(),
+        };
         let all =
             self.operator().list_snapshots(request).await.expect("list snapshots").into_inner().snapshots;
         let mut newest = std::collections::BTreeMap::<String, Snapshot>::new();

@@ -12,14 +12,21 @@ pub const CLIENT_ID: &str = "b7c6a2f4-2d1e-4c0b-8f43-9d5b7d1e2a33";
 pub const POOR_CLIENT_ID: &str = "c1f5de20-9a0c-4a55-8c0e-2b61f3d0ab77";
 pub const CLIENT_SECRET: &str = "a-secret-only-for-tests";
 
+/// What an application needs to back up and restore everything of a person.
+const ROLES: [&str; 6] = [
+    "User.Read.All",
+    "Mail.ReadWrite",
+    "Calendars.ReadWrite",
+    "Contacts.ReadWrite",
+    "Tasks.ReadWrite.All",
+    "Files.ReadWrite.All",
+];
+
 /// Options of a tenant with the application of [`CLIENT_ID`] and every permission it needs.
 pub fn options(users: u32, messages_per_user: u32, total_bytes: u64) -> SimOptions {
     SimOptions {
         tenant_id: MICROSOFT_TENANT.to_owned(),
-        apps: vec![
-            app(CLIENT_ID, &["Mail.Read", "Mail.ReadWrite", "User.Read.All"]),
-            app(POOR_CLIENT_ID, &["User.Read.All"]),
-        ],
+        apps: vec![app(CLIENT_ID, &ROLES), app(POOR_CLIENT_ID, &["User.Read.All"])],
         seed: 20_261_124,
         population: Population { users, messages_per_user, total_bytes, ..Population::default() },
         ..SimOptions::default()

@@ -10,6 +10,9 @@ use crate::{
     job::spec::JobSpec,
 };
 
+/// Characters repeated of a word that means nothing to us.
+const MAX_WORD_CHARS: usize = 40;
+
 impl OperatorService {
     pub(super) async fn backup(
         &self,
@@ -77,7 +80,7 @@ impl OperatorService {
             }
         };
         let snapshots = if request.snapshot.is_empty() {
-            self.core.catalog.newest_snapshots().await?
+            self.core.catalog.newest_snapshots(None).await?
         } else {
             vec![self.core.catalog.snapshot(snapshot_id(&request.snapshot)?).await?]
         };
@@ -132,20 +135,54 @@ pub(super) fn snapshot_id(text: &str) -> Result<SnapshotId, Error> {
     })
 }
 
+/// The workloads that were named, each once; every one of a person's when none was.
 pub(super) fn workloads(words: &[String]) -> Result<Vec<Workload>, Error> {
     if words.is_empty() {
-        return Ok(vec![Workload::Mail]);
+        return Ok(Workload::OF_A_USER.to_vec());
     }
     let mut workloads = Vec::new();
     for word in words {
-        let workload = word.parse().map_err(|error: holdfast_model::ParseResourceError| Error::Invalid {
-            field: "workload",
-            value: word.clone(),
-            problem: format!("expected {}", error.expected),
-        })?;
+        let workload = workload(word)?;
         if !workloads.contains(&workload) {
             workloads.push(workload);
         }
     }
     Ok(workloads)
+}
+
+/// A workload that this build backs up.
+pub(super) fn workload(word: &str) -> Result<Workload, Error> {
+    let known = Workload::OF_A_USER;
+    if let Some(workload) = word.parse().ok().filter(|workload| known.contains(workload)) {
+        return Ok(workload);
+    }
+    let known: Vec<&str> = known.iter().map(|workload| workload.as_str()).collect();
+    let problem = format!("this version backs up {}", known.join(", "));
+    Err(Error::Invalid { field: "workload", value: word.chars().take(MAX_WORD_CHARS).collect(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(words: &[&str]) -> Result<Vec<Workload>, Error> {
+        workloads(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_backup_is_of_everything_a_person_has_unless_workloads_are_named() {
+        assert_eq!(named(&[]).unwrap(), Workload::OF_A_USER);
+        assert_eq!(named(&["mail", "mail"]).unwrap(), [Workload::Mail]);
+    }
+
+    #[test]
+    fn what_cannot_be_backed_up_is_refused_with_what_can() {
+        let refused = named(&["mail", "teams"]).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("workload 'teams' cannot be used: this version backs up mail, "),
+            "{refused}"
+        );
+        let unready = Workload::ALL.iter().filter(|workload| !Workload::OF_A_USER.contains(workload));
+        assert!(unready.clone().all(|workload| named(&[workload.as_str()]).is_err()));
+    }
 }

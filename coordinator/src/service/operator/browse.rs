@@ -1,13 +1,14 @@
 //! Browsing one page of one folder. It costs the folder, whatever the snapshot's size.
 
 use holdfast_proto::coordinator::{BrowseRequest, BrowseResponse};
-use holdfast_repository::{ChildCursor, FolderKey, MAX_PAGE, SnapshotReader};
+use holdfast_repository::{ChildCursor, FolderKey, ItemEntry, ItemKey, MAX_PAGE, SnapshotReader};
 
 use super::{
     OperatorService,
     backup::snapshot_id,
-    folders::{browse_entry, folders_in},
+    folders::{folders_in, key_of},
     page_size,
+    properties::Properties,
 };
 use crate::{catalog::audit::Actor, error::Error, folder_key::ROOT_PARENT};
 
@@ -25,7 +26,13 @@ impl OperatorService {
             token => Some(ChildCursor(hex::decode(token).map_err(|_| bad_token(token))?)),
         };
         let reader = self.open_snapshot(actor, "snapshot.browse", &row).await?;
-        let folder = find_folder(&reader, &request.path).await?;
+        let folder = match find(&reader, &request.path).await? {
+            Found::Folder(folder) => folder,
+            Found::Item(key, item) => {
+                let entry = Properties::read(&reader.meta(&item).await?).entry(&key, &item);
+                return Ok(BrowseResponse { entries: vec![entry], next_page_token: String::new() });
+            }
+        };
         if cursor.as_ref().is_some_and(|cursor| !cursor.0.starts_with(&folder.0)) {
             return Err(bad_token(&request.page_token));
         }
@@ -34,7 +41,7 @@ impl OperatorService {
         let mut entries = Vec::with_capacity(page.children.len());
         for child in &page.children {
             if let Some(item) = reader.item(&child.key).await? {
-                entries.push(browse_entry(&reader, &child.key, &item).await?);
+                entries.push(Properties::read(&reader.meta(&item).await?).entry(&child.key, &item));
             }
         }
         let next_page_token = page.next.map(|cursor| hex::encode(cursor.0)).unwrap_or_default();
@@ -42,21 +49,46 @@ impl OperatorService {
     }
 }
 
+/// What a path names.
+enum Found {
+    Folder(FolderKey),
+    Item(ItemKey, ItemEntry),
+}
+
+/// A folder by its path, or anything by its id.
+async fn find(reader: &SnapshotReader, path: &str) -> Result<Found, Error> {
+    if let Some(folder) = find_folder(reader, path).await? {
+        return Ok(Found::Folder(folder));
+    }
+    let key = ItemKey(path.as_bytes().to_vec());
+    match reader.item(&key).await? {
+        Some(item) if item.kind.is_container() => Ok(Found::Folder(key_of(&key))),
+        Some(item) => Ok(Found::Item(key, item)),
+        None => Err(no_such_path(path)),
+    }
+}
+
 /// Walks a path down from the root, one folder at a time; names are compared without case.
-async fn find_folder(reader: &SnapshotReader, path: &str) -> Result<FolderKey, Error> {
-    // The top level holds Microsoft's invisible root; what people call the root is what is in it.
+async fn find_folder(reader: &SnapshotReader, path: &str) -> Result<Option<FolderKey>, Error> {
+    // The top level holds one invisible root; what people call the root is what is in it.
     let top = folders_in(reader, FolderKey(ROOT_PARENT)).await?;
-    let mut at = top.first().map_or(FolderKey(ROOT_PARENT), |(key, _)| *key);
+    let mut at = top.first().map_or(FolderKey(ROOT_PARENT), |folder| folder.key);
     for name in path.split('/').filter(|name| !name.is_empty()) {
         let inside = folders_in(reader, at).await?;
-        let found = inside.into_iter().find(|(_, other)| other.to_lowercase() == name.to_lowercase());
-        at = found.map(|(key, _)| key).ok_or_else(|| Error::NotFound {
-            what: "folder",
-            name: path.to_owned(),
-            hint: "run `holdfast browse SNAPSHOT` without a path to see the folders".to_owned(),
-        })?;
+        let found = inside.into_iter().find(|folder| folder.name.to_lowercase() == name.to_lowercase());
+        let Some(found) = found else { return Ok(None) };
+        at = found.key;
     }
-    Ok(at)
+    Ok(Some(at))
+}
+
+/// Says how to find out what there is.
+pub(super) fn no_such_path(path: &str) -> Error {
+    Error::NotFound {
+        what: "folder or item",
+        name: path.to_owned(),
+        hint: "run `holdfast browse SNAPSHOT` to see what is in it".to_owned(),
+    }
 }
 
 fn bad_token(token: &str) -> Error {

@@ -6,11 +6,7 @@ use futures::StreamExt as _;
 use holdfast_proto::coordinator::{DiffRequest, DiffResponse, operator_api_server::OperatorApi};
 use holdfast_repository::{Change, SnapshotReader, diff};
 
-use super::{
-    OperatorService,
-    backup::snapshot_id,
-    folders::{Folders, browse_entry},
-};
+use super::{OperatorService, backup::snapshot_id, folders::Folders, properties::Properties};
 use crate::{catalog::audit::Actor, error::Error};
 
 struct Sides {
@@ -70,7 +66,9 @@ impl Sides {
             (None, None) => ("unchanged", None, String::new()),
         };
         let entry = match entry {
-            Some((reader, item)) => Some(browse_entry(reader, &change.key, item).await?),
+            Some((reader, item)) => {
+                Some(Properties::read(&reader.meta(item).await?).entry(&change.key, item))
+            }
             None => None,
         };
         Ok(DiffResponse { change: word.to_owned(), entry, path })

@@ -1,6 +1,6 @@
 //! Opens snapshots for the operator, and finds folders in them.
 //!
-//! The one thing to know: folders sort before messages, so reading them costs the folders, not the messages.
+//! The one thing to know: folders sort before the rest, so reading them costs the folders, not the items.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,12 +9,10 @@ use std::{
 
 use futures::TryStreamExt as _;
 use holdfast_model::{JobId, Verb};
-use holdfast_proto::coordinator::BrowseEntry;
 use holdfast_record::Pin;
-use holdfast_repository::{EntryFlags, EntryKind, FolderKey, ItemEntry, ItemKey, SnapshotReader};
-use serde::Deserialize;
+use holdfast_repository::{EntryKind, FolderKey, ItemKey, SnapshotReader};
 
-use super::OperatorService;
+use super::{OperatorService, properties::Properties};
 use crate::{
     catalog::{audit::Actor, snapshot::SnapshotRow},
     core::TokenFor,
@@ -25,33 +23,11 @@ use crate::{
 /// Folders of one snapshot, at most.
 const MAX_FOLDERS: usize = 100_000;
 
-/// What is shown of the properties that the worker stored; the rest stays unread.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Shown {
-    display_name: Option<String>,
-    subject: Option<String>,
-    from: Option<Recipient>,
-    received_date_time: Option<String>,
-    has_attachments: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Recipient {
-    email_address: Option<EmailAddress>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct EmailAddress {
-    address: Option<String>,
-}
-
 /// A folder of a snapshot.
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
     pub(super) key: FolderKey,
+    pub(super) kind: EntryKind,
     /// `/Inbox/Projects`; empty for the root.
     pub(super) path: String,
 }
@@ -95,13 +71,13 @@ impl Folders {
         let mut folders = Self { all: Vec::new(), by_key: HashMap::new() };
         let mut next = VecDeque::from([(FolderKey(ROOT_PARENT), None::<String>)]);
         while let Some((parent, parent_path)) = next.pop_front() {
-            for (key, name) in folders_in(reader, parent).await? {
+            for Named { key, kind, name } in folders_in(reader, parent).await? {
                 if folders.by_key.contains_key(&key) || folders.all.len() >= MAX_FOLDERS {
                     continue;
                 }
                 let path = parent_path.as_ref().map_or(String::new(), |path| format!("{path}/{name}"));
                 folders.by_key.insert(key, folders.all.len());
-                folders.all.push(Folder { key, path: path.clone() });
+                folders.all.push(Folder { key, kind, path: path.clone() });
                 next.push_back((key, Some(path)));
             }
         }
@@ -117,8 +93,20 @@ impl Folders {
             .unwrap_or_default()
     }
 
-    /// The folder with a path and all below it.
+    /// The folder with a path, or else with an id, and all below it.
     pub(super) fn under(&self, path: &str) -> Vec<FolderKey> {
+        let under = self.under_path(path);
+        if !under.is_empty() {
+            return under;
+        }
+        let by_id = self.by_key.get(&key_of(&ItemKey(path.as_bytes().to_vec())));
+        by_id
+            .and_then(|index| self.all.get(*index))
+            .map(|folder| self.under_path(&folder.path))
+            .unwrap_or_default()
+    }
+
+    fn under_path(&self, path: &str) -> Vec<FolderKey> {
         let wanted = path.trim_end_matches('/').to_lowercase();
         let below = format!("{wanted}/");
         let is_under = |folder: &&Folder| {
@@ -129,56 +117,34 @@ impl Folders {
     }
 }
 
-/// The folders directly in a folder: key and name. Names are written as paths write them.
-pub(super) async fn folders_in(
-    reader: &SnapshotReader,
-    parent: FolderKey,
-) -> Result<Vec<(FolderKey, String)>, Error> {
+/// A folder under its name alone.
+pub(super) struct Named {
+    pub(super) key: FolderKey,
+    kind: EntryKind,
+    /// As paths write it.
+    pub(super) name: String,
+}
+
+/// The folders directly in a folder.
+pub(super) async fn folders_in(reader: &SnapshotReader, parent: FolderKey) -> Result<Vec<Named>, Error> {
     let mut children = reader.children(parent);
     let mut folders = Vec::new();
     while let Some(child) = children.try_next().await? {
         if child.sort > 0 || folders.len() >= MAX_FOLDERS {
             break;
         }
-        let Some(item) = reader.item(&child.key).await?.filter(|item| item.kind == EntryKind::Folder) else {
+        if !child.kind.is_container() {
             continue;
-        };
-        let id = String::from_utf8_lossy(&child.key.0);
-        let shown = shown(&reader.meta(&item).await?);
-        let name = shown.display_name.unwrap_or_default().replace('/', "\u{2215}");
-        folders.push((FolderKey(folder_key(&id)), name));
+        }
+        let Some(item) = reader.item(&child.key).await? else { continue };
+        let properties = Properties::read(&reader.meta(&item).await?);
+        let name = properties.name(item.kind).replace('/', "\u{2215}");
+        folders.push(Named { key: key_of(&child.key), kind: item.kind, name });
     }
     Ok(folders)
 }
 
-/// An item as a listing shows it.
-pub(super) async fn browse_entry(
-    reader: &SnapshotReader,
-    key: &ItemKey,
-    item: &ItemEntry,
-) -> Result<BrowseEntry, Error> {
-    let shown = shown(&reader.meta(item).await?);
-    let received = shown.received_date_time.and_then(|time| time.parse::<jiff::Timestamp>().ok());
-    let time_ms = received.map_or(item.sort, |time| u64::try_from(time.as_millisecond()).unwrap_or(0));
-    let (kind, name) = match item.kind {
-        EntryKind::Folder => ("folder", shown.display_name),
-        EntryKind::MailMessage => ("mail_message", shown.subject),
-    };
-    Ok(BrowseEntry {
-        kind: kind.to_owned(),
-        id: String::from_utf8_lossy(&key.0).into_owned(),
-        name: name.unwrap_or_default(),
-        from: shown.from.and_then(|from| from.email_address?.address).unwrap_or_default(),
-        time_ms,
-        size: item.size,
-        stale: item.flags.contains(EntryFlags::STALE),
-        has_attachments: shown
-            .has_attachments
-            .unwrap_or_else(|| item.flags.contains(EntryFlags::HAS_ATTACHMENTS)),
-    })
-}
-
-/// Properties that cannot be read are shown as absent: one strange item must not hide its folder.
-fn shown(meta: &[u8]) -> Shown {
-    serde_json::from_slice(meta).unwrap_or_default()
+/// What the children of a folder are filed under.
+pub(super) fn key_of(folder: &ItemKey) -> FolderKey {
+    FolderKey(folder_key(&String::from_utf8_lossy(&folder.0)))
 }

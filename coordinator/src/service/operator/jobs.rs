@@ -4,13 +4,17 @@ use std::collections::HashMap;
 
 use holdfast_model::{JobState, ResourceId, TenantId};
 use holdfast_proto::coordinator::{
-    FailedItem, GetJobRequest, GetJobResponse, GetRunRequest, GetRunResponse, Job, ListJobsRequest,
-    ListJobsResponse, RetryJobRequest, RetryJobResponse,
+    GetJobRequest, GetJobResponse, GetRunRequest, GetRunResponse, Job, ListJobsRequest, ListJobsResponse,
+    RetryJobRequest, RetryJobResponse,
 };
 
-use super::{OperatorService, ms, page_size};
+use super::{
+    OperatorService,
+    failed::{groups_of, wire_item},
+    ms, page_size,
+};
 use crate::{
-    catalog::{Catalog, audit::Actor, failed, job::JobRow},
+    catalog::{Catalog, audit::Actor, failed::FailedItem, job::JobRow},
     error::Error,
     job::release::retry_by_hand,
 };
@@ -40,19 +44,11 @@ impl OperatorService {
 
     pub(super) async fn job(&self, _: &Actor, request: GetJobRequest) -> Result<GetJobResponse, Error> {
         let row = self.core.catalog.job(job_id(&request.job)?).await?;
-        let failed: Vec<failed::FailedItem> =
+        let failed: Vec<FailedItem> =
             serde_json::from_str(&row.failed).map_err(|_| Error::CatalogDamaged { column: "failed" })?;
-        let wire = |item: failed::FailedItem| FailedItem {
-            id: item.id,
-            path: item.path,
-            code: item.code,
-            retryable: item.retryable,
-            attempts: item.attempts,
-            request_id: item.request_id,
-            stale: item.stale,
-        };
         let job = JobNames::new(&self.core.catalog).wire(&row).await?;
-        Ok(GetJobResponse { job: Some(job), failed: failed.into_iter().map(wire).collect() })
+        let groups = groups_of(&job, &failed);
+        Ok(GetJobResponse { job: Some(job), failed: failed.into_iter().map(wire_item).collect(), groups })
     }
 
     pub(super) async fn run(&self, _: &Actor, request: GetRunRequest) -> Result<GetRunResponse, Error> {

@@ -1,16 +1,24 @@
 //! What the operator's command line calls. Served by every coordinator; every call has an actor, every change an audit row.
 
+mod advice;
 mod audit;
 mod backup;
 mod browse;
 mod diff;
+mod failed;
 mod folders;
+mod forecast;
 mod jobs;
 mod layout;
 mod nodes;
+mod permissions;
 mod plan;
+mod properties;
+mod quota;
 mod restore;
+mod search;
 mod snapshots;
+mod status;
 mod tenants;
 
 use std::{pin::Pin, sync::Arc};
@@ -37,6 +45,7 @@ macro_rules! plain {
 #[tonic::async_trait]
 impl OperatorApi for OperatorService {
     type DiffStream = Pin<Box<dyn Stream<Item = Result<DiffResponse, Status>> + Send>>;
+    type SearchStream = Pin<Box<dyn Stream<Item = Result<SearchResponse, Status>> + Send>>;
 
     async fn connect_tenant(
         &self,
@@ -129,6 +138,10 @@ impl OperatorApi for OperatorService {
 
     async fn diff(&self, request: Request<DiffRequest>) -> Result<Response<Self::DiffStream>, Status> {
         plain!(self, request, diff_snapshots)
+    }
+
+    async fn search(&self, request: Request<SearchRequest>) -> Result<Response<Self::SearchStream>, Status> {
+        plain!(self, request, search_snapshots)
     }
 
     async fn list_audit(

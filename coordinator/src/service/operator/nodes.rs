@@ -1,17 +1,13 @@
-//! Storage nodes and the ten-second answer: is everything protected, does everything run?
+//! Storage nodes as they answer now.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use holdfast_model::{JobState, Layout, LayoutNode};
-use holdfast_proto::coordinator::{
-    FailedGroup, GetStatusRequest, GetStatusResponse, ListNodesRequest, ListNodesResponse, Node, NodeUploads,
-    TenantStatus,
-};
+use holdfast_model::{Layout, LayoutNode};
+use holdfast_proto::coordinator::{ListNodesRequest, ListNodesResponse, Node, NodeUploads};
 use holdfast_storage_client::{NodeStatus, UploadStatus};
 
 use super::{
     OperatorService,
-    jobs::JobNames,
     layout::{duty_word, partitions_owned},
 };
 use crate::{
@@ -20,9 +16,6 @@ use crate::{
     layout_change::configuration_differs,
     storage_health::{is_nearly_full, is_not_uploading, is_replaced, storage_health},
 };
-
-/// Parked jobs shown on the status page; `holdfast jobs` lists all.
-const PARKED_SHOWN: u32 = 20;
 
 impl OperatorService {
     pub(super) async fn nodes(&self, _: &Actor, _: ListNodesRequest) -> Result<ListNodesResponse, Error> {
@@ -52,68 +45,6 @@ impl OperatorService {
             configuration_differs: configuration_differs(&self.core.options.pool, &layout),
             storage: Some(storage),
         })
-    }
-
-    pub(super) async fn status(
-        &self,
-        _: &Actor,
-        request: GetStatusRequest,
-    ) -> Result<GetStatusResponse, Error> {
-        let catalog = &self.core.catalog;
-        let mut answer = GetStatusResponse {
-            jobs_queued: catalog.count_jobs(JobState::Queued).await?,
-            jobs_running: catalog.count_jobs(JobState::Running).await?
-                + catalog.count_jobs(JobState::Committing).await?,
-            jobs_parked: catalog.count_jobs(JobState::Parked).await?,
-            leader: catalog.leader().await?,
-            ..Default::default()
-        };
-        for tenant in catalog.tenants().await? {
-            let counts = catalog.tenant_counts(tenant.id).await?;
-            answer.tenants.push(TenantStatus {
-                tenant: tenant.name.clone(),
-                resources: counts.resources,
-                protected: counts.protected,
-                never_backed_up: counts.resources.saturating_sub(counts.protected),
-                last_run_failed: counts.last_run_failed,
-                items_failed: catalog.count_failed(tenant.id).await?,
-                oldest_last_snapshot_ms: counts.oldest_last_snapshot_ms,
-            });
-            if request.failed {
-                let groups = catalog.failed_groups(tenant.id).await?;
-                answer.failed.extend(groups.into_iter().map(|group| FailedGroup {
-                    tenant: tenant.name.clone(),
-                    code: group.code,
-                    items: group.items,
-                    resources: group.resources,
-                    example_resource: group.example_resource,
-                }));
-            }
-        }
-        let parked = catalog.newest_jobs(None, JobState::Parked.as_str(), PARKED_SHOWN).await?;
-        let mut names = JobNames::new(catalog);
-        for job in &parked {
-            answer.parked.push(names.wire(job).await?);
-        }
-        self.count_nodes(&mut answer).await?;
-        Ok(answer)
-    }
-
-    /// Measured by asking the nodes now.
-    async fn count_nodes(&self, answer: &mut GetStatusResponse) -> Result<(), Error> {
-        let layout = match self.core.layout().await {
-            Ok(layout) => layout,
-            Err(Error::NoLayout) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let statuses = self.core.node_statuses(&layout).await;
-        let up: Vec<_> = statuses.iter().filter(|(_, answer)| answer.is_ok()).map(|(node, _)| node).collect();
-        answer.storage = Some(storage_health(&layout, &statuses));
-        answer.nodes = layout.nodes.len() as u64;
-        answer.nodes_up = up.len() as u64;
-        answer.sites = layout.nodes.iter().map(|node| &node.site).collect::<BTreeSet<_>>().len() as u64;
-        answer.sites_up = up.iter().map(|node| &node.site).collect::<BTreeSet<_>>().len() as u64;
-        Ok(())
     }
 }
 

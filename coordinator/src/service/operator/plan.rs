@@ -1,37 +1,36 @@
-//! What a restore would do, and how long Microsoft's limits make it take.
+//! What a restore would do: counts what was selected, and forecasts it.
 
 use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
-use holdfast_graph_client::QuotaLimits;
 use holdfast_proto::coordinator::RestorePlan;
 use holdfast_repository::{EntryFlags, EntryKind, ItemEntry, ItemKey, SnapshotReader};
 
-use super::{OperatorService, folders::Folders};
+use super::{OperatorService, browse::no_such_path, folders::Folders, forecast::Counted};
 use crate::{
     catalog::{audit::Actor, snapshot::SnapshotRow},
     error::Error,
 };
 
-/// A message with an attachment needs at least one more call, when it is too large for one.
-const CALLS_PER_ATTACHMENT: u64 = 1;
-/// One create may take this long: four at a time, as Outlook allows, make the forecast.
-const CREATE_SECONDS_TIMES_4: u64 = 1;
-
-#[derive(Default)]
-struct Counted {
-    items: u64,
-    bytes: u64,
-    with_attachments: u64,
-    folders: u64,
-}
-
 impl Counted {
     fn add(&mut self, item: &ItemEntry) {
-        if item.kind == EntryKind::MailMessage {
-            self.items += 1;
-            self.bytes += item.size;
-            self.with_attachments += u64::from(item.flags.contains(EntryFlags::HAS_ATTACHMENTS));
+        if item.kind.is_container() {
+            self.add_folder(item.kind);
+            return;
+        }
+        self.items += 1;
+        self.bytes += item.size;
+        self.with_attachments += u64::from(item.flags.contains(EntryFlags::HAS_ATTACHMENTS));
+        if item.kind == EntryKind::DriveFile {
+            self.file_pieces += Self::pieces_of(item.size);
+        }
+    }
+
+    /// A folder of a drive is an item of its own; the size that Microsoft gives it is that of what is in it.
+    fn add_folder(&mut self, kind: EntryKind) {
+        match kind {
+            EntryKind::DriveFolder => self.items += 1,
+            _ => self.folders += 1,
         }
     }
 }
@@ -46,14 +45,7 @@ impl OperatorService {
         let reader = self.open_snapshot(actor, "restore.plan", snapshot).await?;
         let counted =
             if paths.is_empty() { count_all(&reader).await? } else { count(&reader, paths).await? };
-        // Each folder is created or found, and listed once for its restore keys.
-        let calls = counted.items + counted.with_attachments * CALLS_PER_ATTACHMENT + counted.folders * 2;
-        let limits = QuotaLimits::default();
-        let granted = (limits.mailbox_requests * u64::from(limits.grant_percent) / 100).max(1);
-        let by_quota = calls.saturating_mul(limits.mailbox_window_s) / granted;
-        let by_latency = calls.saturating_mul(CREATE_SECONDS_TIMES_4) / 4;
-        let seconds = by_quota.max(by_latency).max(u64::from(calls > 0));
-        Ok(RestorePlan { items: counted.items, bytes: counted.bytes, calls, seconds })
+        Ok(counted.plan(snapshot.workload, &self.core.options.quota))
     }
 }
 
@@ -61,40 +53,66 @@ async fn count_all(reader: &SnapshotReader) -> Result<Counted, Error> {
     let mut counted = Counted::default();
     let mut items = reader.items();
     while let Some((_, item)) = items.try_next().await? {
-        counted.folders += u64::from(item.kind == EntryKind::Folder);
         counted.add(&item);
     }
     Ok(counted)
 }
 
-/// Counts folders with all below them, and single items.
+/// Counts folders with all below them, and single items that are in none of them.
 async fn count(reader: &SnapshotReader, paths: &[String]) -> Result<Counted, Error> {
     let all = Folders::read(reader).await?;
-    let mut counted = Counted::default();
-    let mut folders = BTreeSet::new();
+    let (mut folders, mut single) = (BTreeSet::new(), BTreeSet::new());
     for path in paths {
         let under = all.under(path);
-        if !under.is_empty() {
+        if under.is_empty() {
+            single.insert(ItemKey(path.clone().into_bytes()));
+        } else {
             folders.extend(under);
-            continue;
         }
-        let item = reader.item(&ItemKey(path.clone().into_bytes())).await?;
-        counted.add(&item.ok_or_else(|| Error::NotFound {
-            what: "folder or item",
-            name: path.clone(),
-            hint: "run `holdfast browse SNAPSHOT` to see what is in it".to_owned(),
-        })?);
     }
-    counted.folders = folders.len() as u64;
-    for folder in folders {
-        let mut children = reader.children(folder);
+    let mut counted = Counted::default();
+    for folder in all.all.iter().filter(|folder| folders.contains(&folder.key)) {
+        counted.add_folder(folder.kind);
+        let mut children = reader.children(folder.key);
         while let Some(child) = children.try_next().await? {
-            if child.kind == EntryKind::MailMessage
+            if !child.kind.is_container()
                 && let Some(item) = reader.item(&child.key).await?
             {
                 counted.add(&item);
             }
         }
     }
+    for key in single {
+        let item = reader.item(&key).await?;
+        let item = item.ok_or_else(|| no_such_path(&String::from_utf8_lossy(&key.0)))?;
+        if !folders.contains(&item.parent) {
+            counted.add(&item);
+        }
+    }
     Ok(counted)
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_repository::{BlobRef, ContentHash, FolderKey};
+
+    use super::*;
+
+    fn item(kind: EntryKind, size: u64, flags: EntryFlags) -> ItemEntry {
+        let meta = BlobRef { h: ContentHash::from_bytes([0; 32]), offset: 0, len: 1 };
+        let (change, parent) = ([0; 16], FolderKey([0; 16]));
+        ItemEntry { kind, flags, change, size, parent, sort: 0, meta, content: None }
+    }
+
+    #[test]
+    fn folders_of_a_drive_are_items_without_bytes_and_other_folders_are_none() {
+        let mut counted = Counted::default();
+        counted.add(&item(EntryKind::DriveFolder, 500, EntryFlags::default()));
+        counted.add(&item(EntryKind::DriveFile, 25 << 20, EntryFlags::default()));
+        counted.add(&item(EntryKind::Folder, 0, EntryFlags::default()));
+        counted.add(&item(EntryKind::Task, 7, EntryFlags::HAS_ATTACHMENTS));
+        let bytes = (25 << 20) + 7;
+        let expected = Counted { items: 3, bytes, with_attachments: 1, folders: 1, file_pieces: 3 };
+        assert_eq!(counted, expected);
+    }
 }

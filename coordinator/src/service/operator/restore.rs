@@ -1,6 +1,6 @@
 //! Starting restores and exports.
 
-use holdfast_model::{ConflictPolicy, ExportFormat, JobClass, JobKind};
+use holdfast_model::{ConflictPolicy, ExportFormat, JobClass, JobKind, Workload};
 use holdfast_proto::coordinator::{
     StartExportRequest, StartRestoreRequest, StartRestoreResponse, StartRunResponse,
 };
@@ -67,12 +67,30 @@ impl OperatorService {
         let snapshot = self.core.catalog.snapshot(snapshot_id(&request.snapshot)?).await?;
         check_out(&request.out)?;
         let format: ExportFormat = word("format", &request.format, ExportFormat::Eml)?;
+        check_format(format, snapshot.workload)?;
         let job = NewJob {
             spec: JobSpec::Export { snapshot: snapshot.id, paths: request.paths, format, out: request.out },
             ..reading_job(&snapshot, JobKind::Export, JobClass::Restore)
         };
         self.start(actor, &snapshot.id.to_string(), &[job]).await
     }
+}
+
+fn check_format(format: ExportFormat, workload: Workload) -> Result<(), Error> {
+    if format.holds(workload) {
+        return Ok(());
+    }
+    let fitting: Vec<&str> = ExportFormat::ALL
+        .iter()
+        .filter(|format| format.holds(workload))
+        .map(|format| format.as_str())
+        .collect();
+    let problem = if fitting.is_empty() {
+        format!("{workload} cannot be exported yet: restore it instead")
+    } else {
+        format!("{workload} is written as {}", fitting.join(" or "))
+    };
+    Err(Error::Invalid { field: "format", value: format.to_string(), problem })
 }
 
 /// The folder is made by a worker, as the user it runs as: it must say plainly which it is.
@@ -101,6 +119,13 @@ fn word<T: std::str::FromStr<Err = String>>(field: &'static str, text: &str, def
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_format_is_refused_for_what_it_cannot_hold() {
+        assert!(check_format(ExportFormat::Mbox, Workload::Mail).is_ok());
+        let error = check_format(ExportFormat::Mbox, Workload::Contacts).unwrap_err().to_string();
+        assert!(error.starts_with("format 'mbox' cannot be used: contacts "), "{error}");
+    }
 
     #[test]
     fn an_export_goes_where_it_says_and_nowhere_else() {

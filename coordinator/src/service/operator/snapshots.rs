@@ -8,7 +8,7 @@ use holdfast_proto::coordinator::{ListSnapshotsRequest, ListSnapshotsResponse, S
 use holdfast_record::Pin;
 use holdfast_repository::StoreError;
 
-use super::{OperatorService, ms};
+use super::{OperatorService, backup::workload, ms};
 use crate::{
     catalog::{audit::Actor, snapshot::SnapshotRow},
     core::TokenFor,
@@ -34,7 +34,11 @@ impl OperatorService {
             "" => None,
             text => Some(catalog.resource_by_name(tenant.id, &tenant.name, text).await?.id),
         };
-        let rows = catalog.snapshots(tenant.id, resource, MAX_SNAPSHOTS).await?;
+        let workload = match request.workload.as_str() {
+            "" => None,
+            word => Some(workload(word)?),
+        };
+        let rows = catalog.snapshots(tenant.id, resource, workload, MAX_SNAPSHOTS).await?;
         let names: HashMap<ResourceId, String> =
             catalog.resources(tenant.id).await?.into_iter().map(|row| (row.id, row.written())).collect();
         let copies = self.measure(&rows).await?;

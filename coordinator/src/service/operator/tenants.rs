@@ -6,12 +6,12 @@ use holdfast_graph_client::{AppCredentials, Cloud, Credential, TokenSource as _}
 use holdfast_model::TenantId;
 use holdfast_proto::coordinator::{
     AppRegistration, ConnectTenantRequest, ConnectTenantResponse, ListResourcesRequest,
-    ListResourcesResponse, ListTenantsRequest, ListTenantsResponse, PermissionCheck, Resource, Tenant,
+    ListResourcesResponse, ListTenantsRequest, ListTenantsResponse, Resource, Tenant,
 };
 use holdfast_repository::TenantKeys;
 use zeroize::Zeroizing;
 
-use super::{OperatorService, backup::workloads, ms};
+use super::{OperatorService, backup::workloads, ms, permissions};
 use crate::{
     catalog::{audit::Actor, tenant::TenantRow},
     discovery::discover,
@@ -20,21 +20,6 @@ use crate::{
 };
 
 const MAX_NAME_CHARS: usize = 63;
-/// What each app needs: the permission shown, and all that grant as much.
-const BACKUP_NEEDS: &[(&str, &[&str])] = &[
-    ("Mail.Read", &["Mail.Read", "Mail.ReadWrite"]),
-    (
-        "User.Read.All",
-        &[
-            "User.Read.All",
-            "User.ReadBasic.All",
-            "User.ReadWrite.All",
-            "Directory.Read.All",
-            "Directory.ReadWrite.All",
-        ],
-    ),
-];
-const RESTORE_NEEDS: &[(&str, &[&str])] = &[("Mail.ReadWrite", &["Mail.ReadWrite"])];
 
 impl OperatorService {
     pub(super) async fn connect(
@@ -53,10 +38,10 @@ impl OperatorService {
         let source = self.core.graph.unstored_source(&tenant, backup.clone())?;
         let mut permissions = Vec::new();
         let token = source.token().await.map_err(|error| refused(App::Backup, error))?;
-        permissions.extend(check_permissions(App::Backup, BACKUP_NEEDS, &token.roles()));
+        permissions.extend(permissions::check(App::Backup, &token.roles()));
         let restore_source = self.core.graph.unstored_source(&tenant, restore.clone())?;
         let token = restore_source.token().await.map_err(|error| refused(App::Restore, error))?;
-        permissions.extend(check_permissions(App::Restore, RESTORE_NEEDS, &token.roles()));
+        permissions.extend(permissions::check(App::Restore, &token.roles()));
         let missing: Vec<String> = permissions
             .iter()
             .filter(|check| !check.granted)
@@ -134,7 +119,7 @@ impl OperatorService {
     ) -> Result<ListTenantsResponse, Error> {
         let mut tenants = Vec::new();
         for tenant in self.core.catalog.tenants().await? {
-            let resources = self.core.catalog.tenant_counts(tenant.id).await?.resources;
+            let resources = self.core.catalog.count_resources(tenant.id).await?;
             tenants.push(Tenant {
                 name: tenant.name,
                 microsoft_tenant: tenant.microsoft_tenant,
@@ -161,6 +146,7 @@ impl OperatorService {
             catalog.audit(actor, "resources.refresh", &tenant.name).await?;
         }
         let protections = catalog.protections(tenant.id).await?;
+        let fresh_since = self.core.fresh_since_ms().await?;
         let counts: std::collections::HashMap<_, _> = catalog
             .count_snapshots(tenant.id)
             .await?
@@ -171,12 +157,7 @@ impl OperatorService {
         for row in catalog.resources(tenant.id).await? {
             for workload in &workloads {
                 let protection = protections.get(&(row.id, *workload)).cloned().unwrap_or_default();
-                let state = match (row.is_gone, protection.last_result.as_str(), protection.last_sequence) {
-                    (true, _, _) => "gone",
-                    (false, "parked", _) => "last run failed",
-                    (false, _, 0) => "never backed up",
-                    (false, _, _) => "protected",
-                };
+                let state = if row.is_gone { "gone" } else { protection.state(fresh_since) };
                 resources.push(Resource {
                     name: row.written(),
                     display_name: row.display_name.clone(),
@@ -190,15 +171,6 @@ impl OperatorService {
         }
         Ok(ListResourcesResponse { resources })
     }
-}
-
-fn check_permissions(app: App, needs: &[(&str, &[&str])], roles: &[String]) -> Vec<PermissionCheck> {
-    let check = |(permission, grants): &(&str, &[&str])| PermissionCheck {
-        permission: (*permission).to_owned(),
-        needed_for: app.to_string(),
-        granted: roles.iter().any(|role| grants.contains(&role.as_str())),
-    };
-    needs.iter().map(check).collect()
 }
 
 fn credentials(which: &'static str, app: Option<AppRegistration>) -> Result<AppCredentials, Error> {
@@ -229,13 +201,6 @@ fn check_name(name: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn missing_permissions_are_told_one_by_one() {
-        let checks = check_permissions(App::Backup, BACKUP_NEEDS, &["User.ReadBasic.All".to_owned()]);
-        let granted: Vec<_> = checks.iter().map(|check| (check.permission.as_str(), check.granted)).collect();
-        assert_eq!(granted, [("Mail.Read", false), ("User.Read.All", true)]);
-    }
 
     #[test]
     fn names_are_short_and_plain() {
