@@ -1,4 +1,4 @@
-//! A database file whose end takes nobody with it, and that is there as a whole or not at all.
+//! A database file whose end takes nobody with it.
 //!
 //! Pages that were damaged behind redb's back while it had the file open make it panic when it meets them, at the latest when
 //! it closes. Invariant: such a panic is told and ends here; the next start checks the file as a whole and does not believe it.
@@ -9,9 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{Builder, Database, DatabaseError, StorageError};
-
-use crate::disk::Disk;
+use redb::Database;
 
 /// An open database.
 pub struct OpenDatabase {
@@ -42,32 +40,6 @@ impl Drop for OpenDatabase {
             tracing::error!(path = %self.path.display(), "database is damaged: it was not closed, and the next start checks it");
         }
     }
-}
-
-/// Opens a database, or makes it: under another name until it is whole. A start would take a part of one for a damaged one.
-pub fn open_or_make(disk: &dyn Disk, path: &Path, builder: &Builder) -> Result<Database, DatabaseError> {
-    let failed = |error| DatabaseError::Storage(StorageError::Io(error));
-    if disk.exists(path).map_err(failed)? {
-        return disk.database(path, builder);
-    }
-    let part = path.with_extension("redb.new");
-    let made = match disk.database(&part, builder) {
-        // Left by a start that did not get further.
-        Err(error) if !matches!(error, DatabaseError::DatabaseAlreadyOpen) => {
-            if disk.exists(&part).map_err(failed)? {
-                disk.remove(&part).map_err(failed)?;
-            }
-            disk.database(&part, builder)?
-        }
-        made => made?,
-    };
-    // Who makes it holds it open, so a second process finds either that or the whole one.
-    if disk.exists(path).map_err(failed)? {
-        drop(made);
-        return disk.database(path, builder);
-    }
-    disk.rename(&part, path).map_err(failed)?;
-    Ok(made)
 }
 
 /// Runs something on a database; none where redb met what it cannot read.

@@ -40,6 +40,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod testing;
+mod tokens;
 mod touch;
 
 pub use error::Error;

@@ -15,6 +15,7 @@ use crate::{
     Error, StorageNodeOptions,
     disk::Disk,
     format::{Reserved, check_segments},
+    state::file,
 };
 
 /// The version of the folder's layout.
@@ -174,7 +175,13 @@ impl Inspected {
         check_place(path, disk)?;
         let marker = path.join(part.marker());
         let found = match disk.exists(&marker).map_err(Error::folder("look for", path, &marker))? {
-            true => Some(read_folder(path, &marker, options, disk)?),
+            true => {
+                let found = read_folder(path, &marker, options, disk)?;
+                if part == Part::Data {
+                    file::check_there(disk, &state_of(path))?;
+                }
+                Some(found)
+            }
             false => {
                 check_unused(path, part, options, disk)?;
                 None
@@ -199,10 +206,13 @@ impl Inspected {
         disk.create_dir(&path).map_err(Error::folder("create", &path, &path))?;
         let Found { disk_id, reserved } = match found {
             Some(found) => found,
-            None => Found {
-                disk_id: write_marker((&path, part), options, disk, random)?,
-                reserved: Reserved::default(),
-            },
+            None => {
+                // Before the marker: a folder with a marker and without a state has lost it.
+                let made = (part == Part::Data).then(|| file::make(disk, &state_of(&path))).transpose()?;
+                let disk_id = write_marker((&path, part), options, disk, random)?;
+                drop(made);
+                Found { disk_id, reserved: Reserved::default() }
+            }
         };
         let folder = DataFolder {
             segments: path.join("segments"),
@@ -224,13 +234,17 @@ impl Inspected {
 impl DataFolder {
     /// What must never be lost and is small: in the data folder only.
     pub fn state(&self) -> PathBuf {
-        self.path.join("state.redb")
+        state_of(&self.path)
     }
 
     /// What is to be repaired: in the data folder only.
     pub fn repair(&self) -> PathBuf {
         self.path.join("repair.redb")
     }
+}
+
+fn state_of(data: &Path) -> PathBuf {
+    data.join("state.redb")
 }
 
 /// Whether a disk of the node, opened before, still is where it was.
@@ -289,7 +303,8 @@ fn check_unused(path: &Path, part: Part, options: &StorageNodeOptions, disk: &dy
     let others = disk.list(path).map_err(Error::folder("list", path, path))?;
     // A file system's own folder, and what an interrupted first start left.
     let temporary = temporary(&path.join(part.marker()));
-    let is_ours = |path: &Path| path == temporary || path.ends_with("lost+found");
+    let is_state = |one: &Path| part == Part::Data && one == file::made(&state_of(path));
+    let is_ours = |path: &Path| path == temporary || path.ends_with("lost+found") || is_state(path);
     if others.iter().any(|path| !is_ours(path)) {
         return foreign("something else (it is not empty and has no marker)".to_owned(), node);
     }

@@ -304,7 +304,7 @@ mod tests {
         }
         let (killed_rig, killed) = rig.after_a_kill();
         drop(killed);
-        fs::remove_file(killed_rig.options.data.join("state.redb")).unwrap();
+        killed_rig.lose_state();
         let node = killed_rig.open();
         assert_eq!(shown(&node), (1..=3).map(|n| pin(n, n, 5, LATE).encode()).collect::<Vec<_>>());
         // With the pin its fence is back: an older attempt commits nothing.
@@ -320,7 +320,7 @@ mod tests {
         drop(node);
         fs::remove_file(rig.segment("pin")).unwrap();
         drop(rig.open());
-        fs::remove_file(rig.options.data.join("state.redb")).unwrap();
+        rig.lose_state();
         assert_eq!(shown(&rig.open()), vec![pin(1, 1, 5, LATE).encode()]);
     }
 
@@ -340,7 +340,7 @@ mod tests {
         // The state still has it, and writes it once more, elsewhere.
         drop(rig.open());
         assert_eq!(fs::read(&path).unwrap(), bytes);
-        fs::remove_file(rig.options.data.join("state.redb")).unwrap();
+        rig.lose_state();
         let all: Vec<_> = (1..=3).map(|n| pin(n, 1, 5, LATE).encode()).collect();
         assert_eq!(shown(&rig.open()), all);
     }
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(put_pin(&node, 2, 1).unwrap().0, PinOutcome::Stored);
         let (killed_rig, killed) = rig.after_a_kill();
         drop(killed);
-        fs::remove_file(killed_rig.options.data.join("state.redb")).unwrap();
+        killed_rig.lose_state();
         assert_eq!(shown(&killed_rig.open()).len(), 2);
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     pin::PinOutcome,
     repair::RepairStatus,
     state::{Authority, PinSpace},
+    tokens::Tokens,
 };
 
 /// The largest message: a record or a checkpoint of the largest size beside as many pins as one answer holds.
@@ -46,7 +47,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Service {
     node: Arc<Node>,
     uploader: Option<Arc<Uploader>>,
-    verifier: Arc<Verifier>,
+    tokens: Tokens,
+    verifier: Verifier,
     put_room: Arc<Semaphore>,
     replicate_room: Arc<Semaphore>,
     shutdown: Shutdown,
@@ -62,8 +64,8 @@ pub fn into_server(
 ) -> storage_node_server::StorageNodeServer<Service> {
     let room = || Arc::new(Semaphore::new(PUT_BYTES_MAX));
     let (put_room, replicate_room) = (room(), room());
-    let verifier = Arc::new(verifier);
-    let service = Service { node, uploader, verifier, put_room, replicate_room, shutdown };
+    let tokens = Tokens::new(verifier.clone());
+    let service = Service { node, uploader, tokens, verifier, put_room, replicate_room, shutdown };
     storage_node_server::StorageNodeServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -125,7 +127,7 @@ fn code_of(error: &Error) -> ErrorCode {
 impl Service {
     fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Error> {
         let token = read_token(metadata)?;
-        let claims = self.verifier.token(&token, self.node.clock.now_ms())?;
+        let claims = self.tokens.claims(&token, self.node.clock.now_ms())?;
         Ok(Caller { claims, token })
     }
 

@@ -6,11 +6,11 @@
 
 mod damage;
 mod disks;
+pub(crate) mod file;
 mod taken;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
@@ -21,14 +21,14 @@ use holdfast_model::{
     Sequence, SessionId, TenantId, Workload,
 };
 use redb::{
-    Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    TableDefinition, TableHandle as _, WriteTransaction,
+    Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+    TableHandle as _, WriteTransaction,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Error,
-    database::{OpenDatabase, guarded, open_or_make},
+    database::{OpenDatabase, guarded},
     disk::Disk,
     format::check_tables,
     segment::{DamagedRange, is_full},
@@ -151,17 +151,9 @@ pub enum StateFailure {
 }
 
 impl State {
-    /// Opens the file, or makes it. A damaged one is an error: nothing may be assumed about what it held.
+    /// Opens the file, or the one that was just made. A damaged one is an error: nothing may be assumed about what it held.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
-        let mut builder = Database::builder();
-        builder.set_check_integrity_on_open(true);
-        let database = open_or_make(disk, path, &builder).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => Error::DataInUse(path.to_owned()),
-            redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
-                Error::folder("open", path.parent().unwrap_or(path), path)(error)
-            }
-            other => Error::Io { action: "open", path: path.to_owned(), source: io::Error::other(other) },
-        })?;
+        let database = file::open(disk, path)?;
         check_tables(&database, path)?;
         // A file that was just made is lost in a power loss, with all that is synced in it, until its name is durable too.
         let folder = path.parent().unwrap_or(path);

@@ -344,6 +344,11 @@ struct Found {
 impl Found {
     fn open(folder: &DataFolder, disk: &dyn Disk) -> Result<Self, Error> {
         remove_leftovers(disk, &folder.segments)?;
+        // A process that was killed while it made a file may have left a name that no power loss would leave: what is appended
+        // there from now on would go with it.
+        for dir in [&folder.segments, &folder.touches] {
+            disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        }
         let context = Recovery { disk, quarantine: &folder.quarantine };
         let (names, lonely_marks) = find_segments(disk, &folder.segments)?;
         let mut found = Self { segments: Vec::new(), damaged: Vec::new() };
@@ -534,6 +539,10 @@ fn replay_touches(
     for log in find_logs(disk, dir)? {
         let from = progress.get(&log.name).copied().unwrap_or(0);
         let (touches, end, damaged) = read_log(disk, &log, from)?;
+        if end > from {
+            // Perhaps never synced: from now on it is what a yes relies on.
+            disk.write_again(&log.path).map_err(Error::io("write", &log.path))?;
+        }
         if damaged {
             tracing::error!(
                 file = log.name,

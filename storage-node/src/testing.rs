@@ -1,6 +1,7 @@
 //! What the tests of this crate share: a settable clock, a disk that fails where told, records and callers.
 
 use std::{
+    collections::BTreeSet,
     io,
     ops::Bound,
     path::{Path, PathBuf},
@@ -80,6 +81,8 @@ pub struct Faults {
     pub no_files_left: AtomicBool,
     /// The folder of the state was synced while the state was in it.
     pub state_name_synced: AtomicBool,
+    /// Files and folders that were synced so far, but for databases.
+    pub synced: Mutex<BTreeSet<PathBuf>>,
     /// Syncs of the state fail.
     pub fail_state_sync: AtomicBool,
     /// Writes to the state find the disk full.
@@ -137,6 +140,7 @@ impl Disk for FaultyDisk {
         if path.join("state.redb").exists() {
             self.0.state_name_synced.store(true, Ordering::Relaxed);
         }
+        self.0.synced.lock().unwrap().insert(path.to_owned());
         LocalDisk.sync_dir(path)
     }
 
@@ -269,6 +273,7 @@ impl DiskFile for FaultyFile {
         if self.is_pins && self.faults.fail_pin_sync.load(Ordering::Relaxed) {
             return Err(io::Error::other("injected"));
         }
+        self.faults.synced.lock().unwrap().insert(self.path.clone());
         self.inner.sync()
     }
 
@@ -378,6 +383,12 @@ impl Rig {
         let node = self.try_open().unwrap();
         node.apply(authority(1, 5, Some(layout(1, &[(1, "a")], 1)))).unwrap();
         node
+    }
+
+    /// Takes the state of a stopped node away, with the operator's word to go on without it.
+    pub fn lose_state(&self) {
+        std::fs::remove_file(self.options.data.join("state.redb")).unwrap();
+        std::fs::write(self.options.data.join("rebuild-state"), []).unwrap();
     }
 
     /// What a `kill -9` at this moment would leave: a copy of the folder, opened by a new node.

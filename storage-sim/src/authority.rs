@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use holdfast_model::{
-    Clock as _, Epoch, Fence, Generation, JobId, Layout, NodeId, PinHash, PoolId, ResourceId, Sequence,
-    SessionClaims, Verb, Workload,
+    Clock as _, Epoch, Fence, Generation, JobId, Layout, LayoutVersion, NodeId, PinHash, PoolId, ResourceId,
+    Sequence, SessionClaims, Verb, Workload,
 };
 use holdfast_proto::{
     convert::Ticket,
@@ -204,9 +204,9 @@ impl Authority {
         })
     }
 
-    /// A writer says that its pin is committed.
-    pub fn record_commit(&self, pin: &Pin) {
-        self.oracle.committed(pin);
+    /// Somebody who works by that layout says that a pin is committed.
+    pub fn record_commit(&self, pin: &Pin, version: LayoutVersion) {
+        self.oracle.committed(pin, version);
         self.end_commit(pin, |row| {
             row.base = Some(pin.hash());
             row.next_sequence = pin.sequence.0 + 1;
@@ -242,7 +242,7 @@ impl Authority {
             self.log.add(format_args!("ticket of {} sent again: {}", pin.sequence, outcome_word(&sent)));
             match sent {
                 Ok(CommitOutcome::Committed { .. }) => {
-                    self.record_commit(&pin);
+                    self.record_commit(&pin, layout.version);
                     return Ok(());
                 }
                 Ok(CommitOutcome::Fenced { .. } | CommitOutcome::Conflict) => {
@@ -260,7 +260,7 @@ impl Authority {
         }
         if view.pins.iter().any(is_ours) {
             self.log.add(format_args!("commit of {} found", pin.sequence));
-            self.record_commit(&pin);
+            self.record_commit(&pin, layout.version);
         } else {
             self.log.add(format_args!("commit of {} is void", pin.sequence));
             self.oracle.void(&pin, layout.version);

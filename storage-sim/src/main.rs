@@ -13,6 +13,10 @@ use holdfast_model::Clock as _;
 use holdfast_runtime::SystemClock;
 use holdfast_storage_sim::{Options, Outcome, Planted, Trace, run};
 
+/// The product's: a run is made of small allocations, and the system's allocator would be an eighth of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How often progress is told.
 const PROGRESS_EVERY: u64 = 100;
 

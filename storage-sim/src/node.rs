@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use holdfast_model::{ChunkId, Clock as _, LayoutNode, NodeId, Role, SiteName};
 use holdfast_proto::signed::Verifier;
-use holdfast_runtime::{Background, Shutdown};
+use holdfast_runtime::{Background, Shutdown, Step};
 use holdfast_storage_node::{
     DiskTime, Error, Executor, FenceRule, Node, NodeSetup, Pace, PeerCall, PeerClient, PeerError, Peers,
     Presence, RepairPeers, ReplicaPut, StorageNodeOptions, into_repair_server, into_server,
@@ -209,27 +209,25 @@ async fn keep_house(node: Arc<Node>, shutdown: Shutdown) {
 async fn keep_repairing(node: Arc<Node>, start: Instant, n_scrubs: u32, shutdown: Shutdown) {
     let clock = SimClock::new(start);
     while shutdown.or(sleep(REPAIR_EVERY)).await.is_some() {
-        let age_ms = clock.now_ms() - START_MS;
-        let verify = async {
-            let _verified = node.verify_step(START_MS + age_ms * VERIFY_HASTE).await;
-        };
-        if shutdown.or(verify).await.is_none() {
+        if shutdown.or(repair_some(&node, &clock, n_scrubs)).await.is_none() {
             return;
         }
-        for step in 0..REPAIR_STEPS {
-            let now_ms = clock.now_ms();
-            // A step that fails is tried again with the next tick; what it could not do stays queued.
-            let steps = async {
-                if step < n_scrubs {
-                    let _scrubbed = node.scrub_step(now_ms, Pace::AtOnce).await;
-                }
-                let _compared = node.compare_step(now_ms).await;
-                let _brought_back = node.resync_step(now_ms).await;
-            };
-            if shutdown.or(steps).await.is_none() {
-                return;
-            }
+    }
+}
+
+/// A step that fails is tried again with the next tick, and so is a kind of step that has nothing to do; what it could not do
+/// stays queued.
+async fn repair_some(node: &Node, clock: &SimClock, n_scrubs: u32) {
+    let age_ms = clock.now_ms() - START_MS;
+    let _verified = node.verify_step(START_MS + age_ms * VERIFY_HASTE).await;
+    let (mut compares, mut brings_back) = (true, true);
+    for step in 0..REPAIR_STEPS {
+        let now_ms = clock.now_ms();
+        if step < n_scrubs {
+            let _scrubbed = node.scrub_step(now_ms, Pace::AtOnce).await;
         }
+        compares = compares && matches!(node.compare_step(now_ms).await, Ok(Step::More));
+        brings_back = brings_back && matches!(node.resync_step(now_ms).await, Ok(Step::More));
     }
 }
 

@@ -3,7 +3,8 @@
 //! A fact is noted only when somebody outside the storage was told so. Facts are never taken back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -103,10 +104,21 @@ struct Facts {
     committed: BTreeMap<(ResourceId, Sequence), Pin>,
     /// With the layout version by which it was found.
     void: BTreeMap<(ResourceId, Sequence), BTreeMap<PinHash, LayoutVersion>>,
-    /// The last layout whose new owners took over every pin they saw: what was void before may be there again.
-    any_copy_in: LayoutVersion,
+    /// Layouts whose new owners took over every pin they saw: what was void before one of them may be committed since.
+    any_copy_in: BTreeSet<LayoutVersion>,
     seen: BTreeMap<(NodeId, ResourceId), Seen>,
     violations: Vec<Violation>,
+}
+
+impl Facts {
+    /// Whether a pin was found void, and by the layout of a version still must be.
+    fn is_void(&self, key: (ResourceId, Sequence), hash: PinHash, version: LayoutVersion) -> bool {
+        let void_by = self.void.get(&key).and_then(|hashes| hashes.get(&hash));
+        void_by.is_some_and(|void_by| {
+            let since = (Bound::Excluded(*void_by), Bound::Included(version.max(*void_by)));
+            self.any_copy_in.range(since).next().is_none()
+        })
+    }
 }
 
 impl Oracle {
@@ -180,17 +192,16 @@ impl Oracle {
 
     /// In this layout a node is named as lost: new owners take over every pin that the others have.
     pub fn takes_any_copy(&self, version: LayoutVersion) {
-        let mut facts = self.facts();
-        facts.any_copy_in = facts.any_copy_in.max(version);
+        self.facts().any_copy_in.insert(version);
     }
 
-    /// Somebody was told that this pin is committed.
-    pub fn committed(&self, pin: &Pin) {
+    /// Somebody who works by that layout was told that this pin is committed.
+    pub fn committed(&self, pin: &Pin, version: LayoutVersion) {
         let key = (pin.resource, pin.sequence);
         let mut facts = self.facts();
         let earlier = facts.committed.insert(key, pin.clone());
         let two = earlier.is_some_and(|earlier| earlier.hash() != pin.hash());
-        let void = facts.void.get(&key).is_some_and(|hashes| hashes.contains_key(&pin.hash()));
+        let void = facts.is_void(key, pin.hash(), version);
         drop(facts);
         if two {
             self.violated(Violation::TwoPins(pin.sequence));
@@ -273,16 +284,9 @@ impl Oracle {
         for pin in committed.iter().filter(|pin| !shown.contains_key(&(pin.sequence, pin.hash()))) {
             self.violated(Violation::CommitLost(pin.sequence));
         }
-        let (void, any_copy_in) = {
-            let facts = self.facts();
-            (facts.void.clone(), facts.any_copy_in)
-        };
         for (sequence, hash) in shown.keys() {
-            if void
-                .get(&(resource, *sequence))
-                .and_then(|hashes| hashes.get(hash))
-                .is_some_and(|of| *of >= any_copy_in)
-            {
+            let is_void = self.facts().is_void((resource, *sequence), *hash, LayoutVersion(u64::MAX));
+            if is_void {
                 self.violated(Violation::VoidCommitted(*sequence));
             }
         }
@@ -303,6 +307,68 @@ impl Oracle {
             if now.pins.get(&sequence) != Some(&hash) {
                 self.violated(Violation::PinVanished { node, sequence });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use holdfast_model::{Epoch, SnapshotId};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{Trace, authority::WORKLOAD, content::TENANT};
+
+    fn pin() -> Pin {
+        Pin {
+            tenant: TENANT,
+            resource: ResourceId([1; 16]),
+            workload: WORKLOAD,
+            sequence: Sequence(1),
+            fence: Fence::default(),
+            epoch: Epoch(5),
+            snapshot: SnapshotId([2; 8]),
+            root: ChunkId([3; 32]),
+            sealed_root: Bytes::new(),
+            previous: None,
+            created_ms: 1,
+            retain_until_ms: 0,
+            items: 1,
+            items_missing: 0,
+        }
+    }
+
+    /// What is said of a pin that was void by layout 2, with layouts that took any copy, and then committed by a layout.
+    fn said(any_copy_in: &[u64], committed_by: u64) -> Vec<Violation> {
+        let oracle = Oracle::new(Arc::new(EventLog::new(Instant::now(), Trace::Off)));
+        oracle.void(&pin(), LayoutVersion(2));
+        any_copy_in.iter().for_each(|version| oracle.takes_any_copy(LayoutVersion(*version)));
+        oracle.committed(&pin(), LayoutVersion(committed_by));
+        oracle.violations()
+    }
+
+    #[test]
+    fn a_void_pin_stays_void_until_a_layout_takes_any_copy() {
+        let violated = vec![Violation::VoidCommitted(Sequence(1))];
+        for (any_copy_in, committed_by) in
+            [(&[][..], 2), (&[], 9), (&[2], 9), (&[1], 2), (&[5], 1), (&[5], 4), (&[1, 7], 6)]
+        {
+            assert_eq!(said(any_copy_in, committed_by), violated, "{any_copy_in:?} {committed_by}");
+        }
+        for (any_copy_in, committed_by) in [(&[3][..], 3), (&[5], 6), (&[1, 5], 5), (&[5, 9], 7)] {
+            assert_eq!(said(any_copy_in, committed_by), Vec::new(), "{any_copy_in:?} {committed_by}");
+        }
+    }
+
+    #[test]
+    fn what_a_majority_shows_at_the_end_is_judged_alike() {
+        for (any_copy_in, n_violations) in [(None, 1), (Some(2), 1), (Some(3), 0)] {
+            let oracle = Oracle::new(Arc::new(EventLog::new(Instant::now(), Trace::Off)));
+            oracle.void(&pin(), LayoutVersion(2));
+            any_copy_in.into_iter().for_each(|version| oracle.takes_any_copy(LayoutVersion(version)));
+            oracle.final_pins(pin().resource, &[pin()]);
+            assert_eq!(oracle.violations().len(), n_violations, "{any_copy_in:?}");
         }
     }
 }

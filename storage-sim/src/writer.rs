@@ -213,7 +213,7 @@ impl Attempt {
             _ => self.client.commit_pin(layout, token, TENANT, pin.resource, &ticket, &bytes).await,
         };
         match &outcome {
-            Ok(CommitOutcome::Committed { .. }) => authority.record_commit(&pin),
+            Ok(CommitOutcome::Committed { .. }) => authority.record_commit(&pin, version),
             Ok(CommitOutcome::Fenced { .. } | CommitOutcome::Conflict) => {
                 self.world.oracle.void(&pin, version)
             }

@@ -10,6 +10,11 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (62, "the name of state.redb was not synced: a power loss took highest fences and sessions with it"),
     (102, "an index older than the known damage promised a damaged record"),
     (1172, "a database whose sync had failed was trusted by the next process"),
+    (2378, "a segment whose creation was cut off was appended to, and then its name was lost"),
+    (
+        3984,
+        "not of the code: a pin that was void could be committed when a layout took any copy, which the oracle did not know",
+    ),
     (10279, "a pin on a minority was called void while an owner that was never fenced could still take it"),
 ];
 

@@ -189,30 +189,62 @@ impl Disks {
             Err(error) => return ReplicaPut::failed(n, format!("not stored: {error}")),
         };
         let mut put = ReplicaPut::failed(n, String::new());
-        let mut groups: BTreeMap<usize, (Vec<usize>, Vec<SealedRecord>)> = BTreeMap::new();
+        let mut waiting = Vec::new();
         for (at, record) in records.into_iter().enumerate() {
-            match self.choose(PartitionId::of_chunk(keys[at].id), sender) {
-                _ if there[at] => put.outcomes[at] = ReplicaOutcome::Exists,
-                Ok(disk) => {
-                    let (positions, records) = groups.entry(disk).or_default();
-                    positions.push(at);
-                    records.push(record);
-                }
-                Err(reason) => put.reason = reason,
+            if there[at] {
+                put.outcomes[at] = ReplicaOutcome::Exists;
+            } else {
+                waiting.push((at, record));
             }
         }
-        let stored = join_all(groups.into_iter().map(|(disk, (positions, records))| async move {
-            (positions, put_on(&self.open[disk].store, sender, records, epoch).await)
-        }));
-        for (positions, stored) in stored.await {
-            match stored {
-                Ok(outcomes) => {
-                    positions.into_iter().zip(outcomes).for_each(|(at, outcome)| put.outcomes[at] = outcome);
-                }
-                Err(reason) => put.reason = reason,
+        // A disk may turn out to be full while it writes: then the next choice is tried, and each disk at most once.
+        for _ in 0..self.open.len() {
+            if waiting.is_empty() {
+                break;
             }
+            waiting = self.put_where_chosen(sender, waiting, epoch, &mut put).await;
+        }
+        if !put.outcomes.contains(&ReplicaOutcome::Failed) {
+            put.reason.clear();
         }
         put
+    }
+
+    /// Stores each record on its disk; gives back those whose disk turned out to be full.
+    async fn put_where_chosen(
+        &self,
+        sender: Sender,
+        records: Vec<(usize, SealedRecord)>,
+        epoch: u64,
+        put: &mut ReplicaPut,
+    ) -> Vec<(usize, SealedRecord)> {
+        let mut groups: BTreeMap<usize, Vec<(usize, SealedRecord)>> = BTreeMap::new();
+        for (at, record) in records {
+            match self.choose(PartitionId::of_chunk(record.header.id), sender) {
+                Ok(disk) => groups.entry(disk).or_default().push((at, record)),
+                Err(reason) => put.reason = reason,
+            }
+        }
+        let stored = join_all(groups.into_iter().map(|(disk, group)| async move {
+            let records = group.iter().map(|(_, record)| record.clone()).collect();
+            (disk, put_on(&self.open[disk].store, sender, records, epoch).await, group)
+        }));
+        let mut not_stored = Vec::new();
+        for (disk, stored, group) in stored.await {
+            match stored {
+                Ok(outcomes) => {
+                    let positions = group.iter().map(|(at, _)| *at);
+                    positions.zip(outcomes).for_each(|(at, outcome)| put.outcomes[at] = outcome);
+                }
+                Err(reason) => {
+                    put.reason = reason;
+                    if sender.why_not(self.open[disk].store.space()).is_some() {
+                        not_stored.extend(group);
+                    }
+                }
+            }
+        }
+        not_stored
     }
 
     /// The disk that takes in what is new of a partition: the first choice that is not full.

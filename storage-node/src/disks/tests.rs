@@ -161,6 +161,32 @@ async fn what_a_full_disk_would_have_is_put_on_another() {
 }
 
 #[tokio::test]
+async fn what_a_disk_has_no_room_for_while_it_writes_is_put_on_another() {
+    let mut rig = Rig::new();
+    let path = rig.add_disk("second", ByteSize::gib(1));
+    let node = rig.open();
+    let (before, during, after) = (records(0..100), records(100..300), records(300..320));
+    put_all(&node, &before, STORED).await;
+    let second = counts(&node)[1];
+    *rig.faults.only_below.lock().unwrap() = Some(path);
+    rig.faults.disk_full.store(true, Ordering::Relaxed);
+    let stored = put(&node, &during).await;
+    assert_eq!((stored.outcomes, stored.reason.as_str()), (vec![STORED; during.len()], ""));
+    assert_eq!(counts(&node), [300 - second, second]);
+    assert!(!node.status().unwrap().ingest_stopped && node.must_end().is_none());
+    assert!(serves_all(&node, &before).await && serves_all(&node, &during).await);
+    let node = restart(&rig, node).await;
+    assert!(serves_all(&node, &before).await && serves_all(&node, &during).await);
+
+    // Where no disk has room it is refused with the reason, and nothing is claimed.
+    *rig.faults.only_below.lock().unwrap() = None;
+    let refused = put(&node, &after).await;
+    assert_eq!(refused.outcomes, vec![ReplicaOutcome::Failed; after.len()]);
+    assert!(refused.reason.contains("full: add a disk or node, or drain"), "{}", refused.reason);
+    assert!(have(&node, &after).await.into_iter().all(|there| !there));
+}
+
+#[tokio::test]
 async fn a_record_is_protected_on_the_disk_that_has_it() {
     let mut rig = Rig::new();
     rig.add_disk("second", ByteSize::gib(1));

@@ -309,6 +309,9 @@ impl RepairQueue {
 
     /// Marks partitions to be compared before the next round.
     pub fn suspect(&self, partitions: &[PartitionId]) -> Result<(), Error> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
         self.commit(Durability::None, |write| {
             let mut suspects = write.open_table(SUSPECTS)?;
             for partition in partitions {
@@ -328,6 +331,9 @@ impl RepairQueue {
 
     /// Takes partitions back, before they are compared: what goes wrong meanwhile marks them again.
     pub fn unsuspect(&self, partitions: &[PartitionId]) -> Result<(), Error> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
         self.commit(Durability::None, |write| {
             let mut suspects = write.open_table(SUSPECTS)?;
             for partition in partitions {

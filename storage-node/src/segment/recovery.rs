@@ -195,8 +195,9 @@ fn recover_open(
         staged: Vec::new(),
         name: name.clone(),
     };
-    // What stands above the mark was perhaps never synced; from now on it is served.
-    let unsynced = open.mark.durable().max(FIRST)..walk.end;
+    // What stands above the mark was perhaps never synced, nor the superblock where nothing else was; from now on it is served.
+    let synced = Some(open.mark.durable()).filter(|durable| *durable > FIRST).unwrap_or(0);
+    let unsynced = synced..walk.end;
     write_again(&*open.file, unsynced).map_err(Error::io("write", &path))?;
     open.sync().map_err(Error::io("sync", &path))?;
     let state = SegmentState::Open(Box::new(open));

@@ -164,7 +164,7 @@ async fn a_crash_in_the_middle_of_a_handover_is_made_good_by_the_next_try() {
     pool.until_complete(2, &[other]).await;
     // What it noted as taken over outlives the next crash, and the pin the loss of the state.
     assert!(!is_not_ready(&pool.kill(other)));
-    fs::remove_file(pool.rigs[usize::try_from(other).unwrap() - 1].options.data.join("state.redb")).unwrap();
+    pool.rigs[usize::try_from(other).unwrap() - 1].lose_state();
     let node = pool.kill(other);
     assert_eq!(node.state.pins(&caller(1).space(), 0).unwrap().len(), 1);
 }
@@ -252,8 +252,7 @@ async fn a_void_pin_gives_way_to_the_committed_one_of_its_sequence() {
     };
     assert_eq!((checked.n_unknown, checked.n_rewritten), (0, 0));
     drop(node);
-    let state = pool.rigs[usize::try_from(keeper).unwrap() - 1].options.data.join("state.redb");
-    fs::remove_file(state).unwrap();
+    pool.rigs[usize::try_from(keeper).unwrap() - 1].lose_state();
     let node = pool.kill(keeper);
     let stored = node.state.pins(&caller(1).space(), 0).unwrap();
     assert_eq!(stored[0].1, committed.encode());

@@ -19,7 +19,7 @@ fn one_pool(n_pins: u64) -> Pool {
 /// The pins that the pin segments alone tell.
 async fn told_by_segments(pool: &mut Pool) -> Vec<Bytes> {
     pool.stop(1).await;
-    fs::remove_file(pool.rigs[0].options.data.join("state.redb")).unwrap();
+    pool.rigs[0].lose_state();
     pool.open(1).read_pins(&caller(9), 0).unwrap().pins
 }
 
