@@ -1,5 +1,5 @@
 use holdfast_model::ConflictPolicy;
-use holdfast_worker::backup::FinishedBackup;
+use holdfast_worker::{backup::FinishedBackup, workload::collect::PARKED_AFTER};
 use serde_json::json;
 
 use crate::harness::{World, failures};
@@ -108,6 +108,28 @@ async fn a_failed_item_is_listed_and_retried_first_by_the_next_run() {
     let second = world.back_up().await;
     assert_eq!(outcome(&second), (n, n, 0, 0));
     assert!(second.failed.is_empty());
+    world.check_snapshot().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_that_always_fails_is_parked_and_comes_back_when_everything_is_listed() {
+    let mut world = World::new(40).await;
+    world.faults(json!({"seed": 4, "rate-corrupt-item": 0.2})).await;
+    let n = world.back_up().await.failed.len();
+    assert!(n > 0);
+    for _ in 1..PARKED_AFTER {
+        assert_eq!(world.back_up().await.failed.len(), n);
+    }
+    let asked = world.content_requests();
+    let parked = world.back_up().await;
+    assert_eq!(world.content_requests(), asked, "it is not asked for any more");
+    assert!(parked.failed.len() == n && parked.failed.iter().all(|failed| failed.is_parked()));
+    assert_eq!(parked.pin.items_missing, n as u64, "and it is not forgotten");
+
+    world.faults(json!({"rate-corrupt-item": 0.0})).await;
+    world.expire_delta().await;
+    let healed = world.back_up().await;
+    assert_eq!((healed.failed.len(), healed.account.stored), (0, n as u64));
     world.check_snapshot().await;
 }
 

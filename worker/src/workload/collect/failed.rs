@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Failed items kept, at most; more of them fail the job loudly instead.
 pub const MAX_FAILED: usize = 20_000;
 
+/// Runs that ask for a failed item by its id. After them it is parked: it stays on the list, and is asked for again when Microsoft
+/// reports it changed, or lists everything.
+pub const PARKED_AFTER: u32 = 10;
+
 /// One item that could not be backed up or restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +37,11 @@ pub struct ItemFailure {
 }
 
 impl ItemFailure {
+    /// Whether it was asked for so often that runs do not ask for it any more.
+    pub fn is_parked(&self) -> bool {
+        !self.is_partial && self.attempts >= PARKED_AFTER
+    }
+
     /// Describes a failure of Microsoft's.
     pub fn of(id: &str, path: &str, error: &GraphError, attempts: u32) -> Self {
         Self {
@@ -78,7 +87,7 @@ impl From<&ItemFailure> for FailedItem {
             request_id: failed.request_id.clone(),
             stale: failed.stale,
             partial: failed.is_partial,
-            ..Self::default()
+            parked: failed.is_parked(),
         }
     }
 }

@@ -21,7 +21,7 @@ mod shares;
 mod source;
 mod state;
 
-pub use failed::ItemFailure;
+pub use failed::{ItemFailure, PARKED_AFTER};
 pub(super) use ledger::id_hash;
 pub use run::Collector;
 pub use shares::{DueShares, Shares};

@@ -55,9 +55,10 @@ impl<S: Source> Collector<S> {
         let before = base.map(|header| State::read(&header.state)).unwrap_or_else(|| State::fresh(0));
         let to_retry: Vec<ItemFailure> =
             base.map(|header| serde_json::from_slice(&header.failed).unwrap_or_default()).unwrap_or_default();
-        let (partial, to_retry): (Vec<_>, Vec<_>) =
-            to_retry.into_iter().partition(|failed| failed.is_partial);
-        let attempts = to_retry.iter().map(|failed| (failed.id.clone(), failed.attempts)).collect();
+        let attempts = to_retry.iter().filter(|failed| !failed.is_partial);
+        let attempts = attempts.map(|failed| (failed.id.clone(), failed.attempts)).collect();
+        let (kept, to_retry): (Vec<_>, Vec<_>) =
+            to_retry.into_iter().partition(|failed| failed.is_partial || failed.is_parked());
         let known = before.containers.clone();
         let resumed = context.resume.as_deref().and_then(Checkpoint::read);
         let is_resumed = resumed.is_some();
@@ -82,7 +83,7 @@ impl<S: Source> Collector<S> {
             state,
             ledger,
             removed: checkpoint.removed_keys(),
-            failed: if is_resumed { checkpoint.failed } else { by_id(partial) },
+            failed: if is_resumed { checkpoint.failed } else { by_id(kept) },
             pending,
             gone_before,
             attempts,
