@@ -3,7 +3,7 @@
 //! The one invariant to know: the default folder is in no listing, and its name is in the mailbox's language; it is asked for by
 //! its well-known name and comes first.
 
-use std::collections::HashSet;
+mod folders;
 
 use bytes::Bytes;
 use reqwest::header::HeaderValue;
@@ -121,32 +121,6 @@ impl FromObject for Contact {
 pub type ContactChange = Change<Contact>;
 
 impl GraphClient {
-    /// All folders of contacts, the default one first, parents before their children.
-    pub async fn contact_folders(&self, user: &str) -> Result<Vec<ContactFolder>, GraphError> {
-        let of_user = ["users", user, "contactFolders"];
-        let call = |url| Call::get(url, Operation::List, mailbox(user));
-        let default = call(self.url(&[&of_user[..], &[DEFAULT_FOLDER]].concat(), &[]));
-        let default: ContactFolder = self.object(default, "the default contact folder").await?;
-        let top = [("$top", FOLDER_PAGE_SIZE)];
-        let what = "the list of contact folders";
-        let mut folders = vec![ContactFolder { is_default: true, ..default }];
-        let mut seen = HashSet::from([folders[0].id.clone()]);
-        // The children of the default folder are in the first listing too.
-        let listed: Vec<ContactFolder> = self.whole(self.url(&of_user, &top), call, what).await?;
-        folders.extend(listed.into_iter().filter(|folder| seen.insert(folder.id.clone())));
-        let mut next = 0;
-        while next < folders.len() {
-            let url = self.url(&[&of_user[..], &[&folders[next].id, "childFolders"]].concat(), &top);
-            let children: Vec<ContactFolder> = self.whole(url, call, what).await?;
-            folders.extend(children.into_iter().filter(|child| seen.insert(child.id.clone())));
-            if folders.len() > MAX_FOLDERS {
-                return Err(GraphError::TooMany { what, limit: MAX_FOLDERS });
-            }
-            next += 1;
-        }
-        Ok(folders)
-    }
-
     /// One page of a folder's changes; `link` is the last page's, or none for the initial round.
     pub async fn contacts_delta(
         &self,

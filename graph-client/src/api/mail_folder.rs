@@ -103,6 +103,23 @@ impl FromObject for MailFolder {
     }
 }
 
+impl MailFolder {
+    /// The root as it is known from an earlier call.
+    fn known_root(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            display_name: String::new(),
+            parent_id: None,
+            is_hidden: false,
+            is_search_folder: false,
+            child_count: 0,
+            total_items: 0,
+            well_known: Some(ROOT.to_owned()),
+            raw: Value::Null,
+        }
+    }
+}
+
 /// What a delta says about a folder.
 pub type FolderChange = Change<MailFolder>;
 
@@ -110,23 +127,25 @@ impl GraphClient {
     /// The whole tree of a mailbox, hidden folders included, parents before their children, `msgfolderroot` first.
     ///
     /// `names` is what an earlier call found: folder id by well-known name. Microsoft is not asked again for the names of
-    /// folders that are still there; they keep them for life.
+    /// folders that are still there; they keep them for life. A root that is known so has no properties.
     pub async fn mail_folders(
         &self,
         user: &str,
         names: &BTreeMap<String, String>,
     ) -> Result<Vec<MailFolder>, GraphError> {
-        let mut root = self.mail_folder(user, ROOT).await?;
-        root.well_known = Some(ROOT.to_owned());
-        root.parent_id = None;
+        let (root, at_top) = self.root_and_children(user, names.get(ROOT)).await?;
         let root_id = root.id.clone();
         let mut known = self.folders_by_delta(user).await?;
         known.insert(root_id.clone(), root);
         let mut listed = HashSet::new();
-        let mut next = VecDeque::from([root_id.clone()]);
-        while let Some(id) = next.pop_front() {
+        let mut next = VecDeque::from([(root_id.clone(), Some(at_top))]);
+        while let Some((id, children)) = next.pop_front() {
             listed.insert(id.clone());
-            for folder in self.child_folders(user, &id).await? {
+            let children = match children {
+                Some(children) => children,
+                None => self.child_folders(user, &id).await?,
+            };
+            for folder in children {
                 let folder = MailFolder { parent_id: Some(id.clone()), ..folder };
                 known.insert(folder.id.clone(), folder);
             }
@@ -134,11 +153,32 @@ impl GraphClient {
                 return Err(GraphError::TooMany { what: "the list of mail folders", limit: MAX_FOLDERS });
             }
             if next.is_empty() {
-                next.extend(incomplete(&known, &listed));
+                next.extend(incomplete(&known, &listed).into_iter().map(|id| (id, None)));
             }
         }
         self.name_well_known(user, &mut known, names).await?;
         Ok(in_order(known, &root_id))
+    }
+
+    /// The root and what is directly in it. One that was found before is not asked for, unless it is gone.
+    async fn root_and_children(
+        &self,
+        user: &str,
+        before: Option<&String>,
+    ) -> Result<(MailFolder, Vec<MailFolder>), GraphError> {
+        if let Some(id) = before {
+            match self.child_folders(user, id).await {
+                Ok(children) => return Ok((MailFolder::known_root(id), children)),
+                Err(error) if matches!(error.class(), ErrorClass::Gone | ErrorClass::Programming) => {
+                    tracing::debug!(code = error.code(), "the mailbox has another root than before");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let root = self.mail_folder(user, ROOT).await?;
+        let root = MailFolder { well_known: Some(ROOT.to_owned()), parent_id: None, ..root };
+        let children = self.child_folders(user, &root.id).await?;
+        Ok((root, children))
     }
 
     /// One page of the changes of a mailbox's folders; `link` is the last page's, or none for the initial round.
@@ -266,7 +306,7 @@ impl GraphClient {
     }
 }
 
-fn is_delta_unusable(error: &GraphError) -> bool {
+pub(super) fn is_delta_unusable(error: &GraphError) -> bool {
     matches!(
         error.class(),
         ErrorClass::Programming | ErrorClass::Resync | ErrorClass::Gone | ErrorClass::SkipItem

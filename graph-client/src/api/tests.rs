@@ -82,6 +82,23 @@ async fn names_that_were_found_before_are_not_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_root_that_was_found_before_is_asked_for_only_when_it_is_gone() {
+    let server = mailbox(true).await;
+    for (root, asks) in [("root", false), ("that of another mailbox", true)] {
+        let before = server.seen().len();
+        let names = BTreeMap::from([("msgfolderroot".to_owned(), root.to_owned())]);
+        let folders = server.client().mail_folders("u", &names).await.unwrap();
+        let ids: Vec<_> = folders.iter().map(|folder| folder.id.as_str()).collect();
+        assert_eq!(ids, ["root", "hidden", "inbox-id", "under", "deep"]);
+        assert_eq!(folders[0].raw.is_null(), !asks);
+        assert_eq!(
+            server.seen()[before..].iter().any(|seen| seen.uri.path().ends_with("/msgfolderroot")),
+            asks
+        );
+    }
+}
+
+#[tokio::test]
 async fn folders_that_hang_in_nothing_listed_are_found_below_the_root() {
     let listed = [
         folder("inbox-id", "root", 0),

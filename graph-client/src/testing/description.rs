@@ -112,6 +112,11 @@ impl<'a> Schemas<'a> {
         schema
     }
 
+    /// The type that an object says it is of.
+    fn named(&self, name: &str) -> Option<&'a Value> {
+        self.0["components"]["schemas"].get(name.trim_start_matches('#'))
+    }
+
     /// The properties of a type and of those it is made from.
     fn properties(&self, schema: &'a Value) -> HashMap<&'a str, &'a Value> {
         let schema = self.resolve(schema);
@@ -129,6 +134,10 @@ impl<'a> Schemas<'a> {
         if let Some(items) = sent.as_array() {
             return items.iter().find_map(|item| self.unknown(&self.resolve(schema)["items"], item));
         }
+        let known = match sent["@odata.type"].as_str().and_then(|name| self.named(name)) {
+            Some(subtype) => self.properties(subtype),
+            None => known,
+        };
         let sent = sent.as_object().filter(|_| !known.is_empty())?;
         sent.iter().filter(|(name, _)| !name.starts_with('@')).find_map(|(name, value)| {
             match known.get(name.as_str()) {

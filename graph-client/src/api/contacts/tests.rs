@@ -32,6 +32,42 @@ async fn all_folders_are_found_the_default_one_first_and_none_twice() {
     server.assert_described();
 }
 
+/// default ─ a ─ b, and c beside the default one; the delta shows what is nested or leaves it out.
+async fn folders_by_delta(
+    shown: &'static [&'static str],
+    default: Option<&str>,
+) -> (Vec<String>, Vec<String>) {
+    let server = Server::start(move |_, seen| {
+        let all = [("b", "a"), ("a", "default"), ("c", "root"), ("default", "root")];
+        match seen.uri.path().trim_start_matches("/v1.0/users/u/contactFolders/") {
+            "contacts" => json(200, folder("default", "root").to_string()),
+            "delta" => {
+                let listed = all.iter().filter(|(id, _)| shown.contains(id));
+                json(200, page(&listed.map(|(id, parent)| folder(id, parent)).collect::<Vec<_>>()))
+            }
+            "a/childFolders" => json(200, page(&[folder("b", "a")])),
+            _ => json(200, page(&[])),
+        }
+    })
+    .await;
+    let folders = server.client().contact_folders_by_delta("u", default).await.unwrap();
+    server.assert_described();
+    let seen = server.seen();
+    let calls = seen.iter().map(|seen| seen.uri.path().rsplit('/').next().unwrap().to_owned());
+    (folders.into_iter().map(|folder| folder.id).collect(), calls.collect())
+}
+
+#[tokio::test]
+async fn a_delta_of_folders_is_believed_only_where_it_shows_what_is_nested() {
+    let (folders, calls) = folders_by_delta(&["b", "a", "c", "default"], Some("default")).await;
+    assert_eq!((folders.join(" ").as_str(), calls.join(" ").as_str()), ("default a c b", "delta"));
+    let (folders, calls) = folders_by_delta(&["a", "c"], None).await;
+    assert_eq!(folders.join(" "), "default a c b", "the walk finds what the delta leaves out");
+    assert_eq!(calls.join(" "), "contacts delta childFolders childFolders childFolders");
+    let (folders, calls) = folders_by_delta(&[], Some("default")).await;
+    assert_eq!((folders.join(" ").as_str(), calls.join(" ").as_str()), ("default", "delta"));
+}
+
 #[tokio::test]
 async fn a_delta_keeps_contacts_as_they_come_and_ids_immutable_on_every_page() {
     let raw = r#"{"@odata.etag":"W/\"CQ==\"","id":"c","parentFolderId":"f","displayName":"Ann","primaryEmailAddress":{"address":"a@b"},"future":1.50}"#;
