@@ -19,7 +19,7 @@ use crate::workloads::{self, Slice, Workload};
 use crate::world::World;
 
 /// Options that change while it runs; the population does not.
-const CHANGEABLE: [&str; 13] = [
+const CHANGEABLE: [&str; 14] = [
     "limits",
     "latency-ms",
     "token-lifetime-seconds",
@@ -32,6 +32,7 @@ const CHANGEABLE: [&str; 13] = [
     "content-host",
     "drive-quota-bytes",
     "external-sharing",
+    "recoverable-items",
     "faults",
 ];
 

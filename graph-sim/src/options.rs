@@ -43,6 +43,8 @@ pub struct SimOptions {
     pub drive_quota_bytes: u64,
     /// Whether items may be shared with people outside the tenant; off = 403 `sharingDisabled`. Default true.
     pub external_sharing: bool,
+    /// Whether the recoverable items of a mailbox may be read; off = 403. Default true.
+    pub recoverable_items: bool,
     /// Whether calendars other than the default one have a delta, which Microsoft describes and does not document; off =
     /// 400. Default true.
     pub per_calendar_delta: bool,
@@ -89,6 +91,14 @@ pub struct Population {
     pub total_bytes: u64,
     /// Largest message, bytes. Default 25 MB.
     pub max_message_bytes: u64,
+    /// Search folders of a mailbox. Default 0.
+    pub search_folders_per_user: u32,
+    /// Messages of a mailbox that were deleted and can still be recovered. Default 0.
+    pub recoverable_messages_per_user: u32,
+    /// Inbox rules of a mailbox: of every six one forwards, one is read-only, one has lost its folder. Default 0.
+    pub inbox_rules_per_user: u32,
+    /// Categories of a mailbox. Default 0.
+    pub categories_per_user: u32,
     /// Contacts of a mailbox, in folders. Default 0.
     pub contacts_per_user: u32,
     /// To Do tasks of a mailbox, in lists. Default 0.
@@ -220,6 +230,7 @@ impl Default for SimOptions {
             content_host: None,
             drive_quota_bytes: 1_000_000_000_000,
             external_sharing: true,
+            recoverable_items: true,
             per_calendar_delta: true,
             openapi: None,
             faults: FaultOptions::default(),
@@ -235,6 +246,10 @@ impl Default for Population {
             messages_per_user: 40,
             total_bytes: 0,
             max_message_bytes: 25_000_000,
+            search_folders_per_user: 0,
+            recoverable_messages_per_user: 0,
+            inbox_rules_per_user: 0,
+            categories_per_user: 0,
             contacts_per_user: 0,
             tasks_per_user: 0,
             calendar_events_per_user: 0,

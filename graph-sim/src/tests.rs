@@ -6,6 +6,7 @@ mod contacts;
 mod description;
 mod drive;
 mod faults;
+mod mailbox_settings;
 mod read;
 mod todo;
 mod tokens;

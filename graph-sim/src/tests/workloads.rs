@@ -61,7 +61,8 @@ async fn control_calls_are_about_one_workload_or_about_all() {
     let wiped = bench.control("wipe", json!({"user": bench.user})).await;
     assert_eq!(
         wiped,
-        json!({"messages": messages, "contacts": 20, "tasks": 0, "calendar_events": 20, "drive_items": 0})
+        json!({"messages": messages, "rules_and_categories": 0, "contacts": 20, "tasks": 0, "calendar_events": 20,
+            "drive_items": 0})
     );
     for workload in OTHERS {
         assert_eq!(truth(&bench, workload).await, Vec::<Value>::new(), "{workload}");

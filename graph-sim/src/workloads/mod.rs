@@ -11,6 +11,7 @@ pub(crate) mod contacts;
 pub(crate) mod directory;
 pub(crate) mod drive;
 pub(crate) mod mail;
+pub(crate) mod mailbox_settings;
 pub(crate) mod objects;
 pub(crate) mod route;
 pub(crate) mod states;
@@ -33,6 +34,7 @@ use crate::world::World;
 pub(crate) static ALL: &[&dyn Workload] = &[
     &directory::Directory,
     &mail::Mail,
+    &mailbox_settings::MailboxSettings,
     &contacts::Contacts,
     &todo::Todo,
     &calendar::Calendar,

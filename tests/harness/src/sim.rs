@@ -13,9 +13,10 @@ pub const POOR_CLIENT_ID: &str = "c1f5de20-9a0c-4a55-8c0e-2b61f3d0ab77";
 pub const CLIENT_SECRET: &str = "a-secret-only-for-tests";
 
 /// What an application needs to back up and restore everything of a person.
-const ROLES: [&str; 6] = [
+const ROLES: [&str; 7] = [
     "User.Read.All",
     "Mail.ReadWrite",
+    "MailboxSettings.ReadWrite",
     "Calendars.ReadWrite",
     "Contacts.ReadWrite",
     "Tasks.ReadWrite.All",

@@ -1,7 +1,7 @@
 //! Changes of messages and folders since a position.
 
 use crate::delta::{Token, page};
-use crate::workloads::mail::mailbox::{Mailbox, ROOT};
+use crate::workloads::mail::mailbox::{Mailbox, SEARCH_ROOT};
 
 /// One line of a message page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +35,13 @@ pub(crate) fn messages(
     page(present.peekable(), removed.peekable(), token, size)
 }
 
-/// The same for folders, the root and its like excepted.
+/// The same for the folders in the visible tree, but for its root.
 pub(crate) fn folders(mailbox: &Mailbox, token: &mut Token, size: usize) -> (Vec<FolderChange>, bool) {
     let after = token.position + 1;
     let mut present: Vec<_> = mailbox
         .folders
         .values()
-        .filter(|folder| folder.seq >= after && folder.key != ROOT)
+        .filter(|folder| folder.seq >= after && folder.parent.is_some_and(|parent| parent != SEARCH_ROOT))
         .map(|folder| (folder.seq, FolderChange::Present(folder.key)))
         .collect();
     present.sort_unstable_by_key(|(seq, _)| *seq);

@@ -52,6 +52,7 @@ fn take(world: &World, mailbox: &mut Mailbox, step: Step, key: u64, rng: &mut Rn
                 .folders
                 .values()
                 .filter(|folder| Some(folder.key) != from && folder.parent.is_some() && !folder.hidden)
+                .filter(|folder| folder.search.is_none())
                 .map(|folder| folder.key)
                 .collect();
             mailbox.move_message(key, *rng.pick(&targets), now);

@@ -8,9 +8,10 @@ use crate::http::{Answer, Call, Refusal, Reply, refuse};
 use crate::json::{list_of, text};
 use crate::query::Query;
 use crate::workloads::mail::changes::{self, FolderChange};
-use crate::workloads::mail::mailbox::{Folder, Mailbox, ROOT};
+use crate::workloads::mail::mailbox::{Folder, Mailbox, RECOVERABLE, ROOT, SEARCH_ROOT};
+use crate::workloads::mail::search_folders;
 
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 11] = [
     "id",
     "displayName",
     "parentFolderId",
@@ -18,6 +19,10 @@ const FIELDS: [&str; 7] = [
     "unreadItemCount",
     "totalItemCount",
     "isHidden",
+    "isSupported",
+    "includeNestedFolders",
+    "sourceFolderIds",
+    "filterQuery",
 ];
 
 /// Lists or creates below a folder, the root when none is named.
@@ -74,8 +79,26 @@ fn display_name_filter(filter: &str) -> Result<String, Refusal> {
 fn parent(call: &Call, mailbox: &Mailbox) -> Result<u32, Refusal> {
     match call.param("folder") {
         None => Ok(ROOT),
-        Some(name) => Ok(mailbox.find_folder(name)?),
+        Some(name) => find(call, mailbox, name),
     }
+}
+
+/// A folder by id or well-known name, where the app may see it.
+pub(crate) fn find(call: &Call, mailbox: &Mailbox, name: &str) -> Result<u32, Refusal> {
+    let key = mailbox.find_folder(name)?;
+    if key == RECOVERABLE && !call.options.recoverable_items {
+        return Err(refuse(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again."));
+    }
+    Ok(key)
+}
+
+/// A folder that messages can be put into.
+pub(crate) fn destination(call: &Call, mailbox: &Mailbox, name: &str) -> Result<u32, Refusal> {
+    let key = find(call, mailbox, name)?;
+    if key == RECOVERABLE || key == SEARCH_ROOT || mailbox.folders[&key].search.is_some() {
+        return Err(refuse(403, "ErrorAccessDenied", "No message can be put here."));
+    }
+    Ok(key)
 }
 
 fn create(call: &Call) -> Answer {
@@ -85,8 +108,16 @@ fn create(call: &Call) -> Answer {
     let hidden = body.get("isHidden").and_then(Value::as_bool).unwrap_or(false);
     let mut mailbox = call.world.mailbox(call.user);
     let parent = parent(call, &mailbox)?;
+    let search = search_folders::given(&body, &mailbox)?;
+    if parent == RECOVERABLE || (parent == SEARCH_ROOT && search.is_none()) {
+        return Err(refuse(403, "ErrorAccessDenied", "No folder can be made here."));
+    }
     refuse_twin(&mailbox, parent, name)?;
     let key = mailbox.create_folder(parent, name, hidden);
+    if let Some(folder) = mailbox.folders.get_mut(&key) {
+        folder.search = search;
+        folder.extended = search_folders::extended(&body);
+    }
     let mut out = Vec::new();
     write(&mut out, call, &mailbox, &mailbox.folders[&key], &FolderView::new(&call.query, false)?);
     Ok(Reply::Created(out))
@@ -115,6 +146,16 @@ pub(crate) fn one(call: &Call) -> Answer {
     }
     if call.method == Method::PATCH {
         let body = call.json()?;
+        if let Some(search) = search_folders::changed(&body, &mailbox, key)? {
+            if let Some(folder) = mailbox.folders.get_mut(&key) {
+                folder.search = Some(search);
+            }
+            mailbox.touch_folder(key);
+            let view = FolderView::new(&call.query, false)?;
+            let mut out = Vec::new();
+            write(&mut out, call, &mailbox, &mailbox.folders[&key], &view);
+            return Ok(Reply::Json(200, out));
+        }
         let name = body.get("displayName").and_then(Value::as_str).filter(|_| own);
         let name = name
             .ok_or_else(|| refuse(400, "ErrorInvalidArgument", "only displayName of own folders changes"))?;
@@ -159,8 +200,10 @@ fn write(out: &mut Vec<u8>, call: &Call, mailbox: &Mailbox, folder: &Folder, vie
     let shows =
         |name: &str| select.as_ref().is_none_or(|list| list.iter().any(|one| one.eq_ignore_ascii_case(name)));
     out.push(b'{');
-    if view.typed {
-        text(out, "@odata.type", "#microsoft.graph.mailFolder");
+    match folder.search {
+        Some(_) => text(out, "@odata.type", "#microsoft.graph.mailSearchFolder"),
+        None if view.typed => text(out, "@odata.type", "#microsoft.graph.mailFolder"),
+        None => {}
     }
     text(out, "id", &mailbox.folder_id(folder.key));
     if shows("displayName") {
@@ -171,7 +214,7 @@ fn write(out: &mut Vec<u8>, call: &Call, mailbox: &Mailbox, folder: &Folder, vie
         text(out, "parentFolderId", &mailbox.folder_id(folder.parent.unwrap_or(0)));
     }
     let mut raw = |name: &str, value: String| {
-        if shows(name) {
+        if shows(name) || name == "singleValueExtendedProperties" {
             out.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
         }
     };
@@ -187,12 +230,20 @@ fn write(out: &mut Vec<u8>, call: &Call, mailbox: &Mailbox, folder: &Folder, vie
             .count();
         raw("unreadItemCount", unread.to_string());
     }
+    for (name, value) in folder.search.iter().flat_map(search_folders::shown) {
+        raw(name, value.to_string());
+    }
+    if let Some(found) = search_folders::extended_shown(&folder.extended, &view.extended) {
+        raw("singleValueExtendedProperties", found.to_string());
+    }
     out.push(b'}');
 }
 
 struct FolderView {
     select: Option<Vec<String>>,
     typed: bool,
+    /// Ids of extended properties to show.
+    extended: Vec<String>,
 }
 
 impl FolderView {
@@ -206,6 +257,7 @@ impl FolderView {
                 format!("Could not find a property named '{name}' on type 'microsoft.graph.mailFolder'.");
             return Err(refuse(400, "BadRequest", text));
         }
-        Ok(Self { select, typed })
+        let extended = query.extended().map_err(|text| refuse(400, "BadRequest", text))?;
+        Ok(Self { select, typed, extended })
     }
 }

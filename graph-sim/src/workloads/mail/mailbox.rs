@@ -20,7 +20,17 @@ const ARCHIVE: u32 = 6;
 const JUNK: u32 = 7;
 const QUICK_STEPS: u32 = 10;
 const FIRST_OWN: u32 = 11;
+/// Keys from here on are of folders outside the visible tree, which nobody made.
+const FIRST_APART: u32 = u32::MAX - 1;
+/// Where Outlook keeps search folders.
+pub(crate) const SEARCH_ROOT: u32 = FIRST_APART;
+/// What was deleted from Deleted Items too.
+pub(crate) const RECOVERABLE: u32 = FIRST_APART + 1;
 const MAX_PATH_DEPTH: usize = 300;
+
+/// Folders outside the visible tree: no listing has them, their names lead to them.
+const APART: [(u32, &str, &str); 2] =
+    [(SEARCH_ROOT, "Finder", "searchfolders"), (RECOVERABLE, "Deletions", "recoverableitemsdeletions")];
 
 const STANDARD: [(u32, &str, Option<&str>); 10] = [
     (ROOT, "Top of Information Store", Some("msgfolderroot")),
@@ -80,10 +90,23 @@ pub(crate) struct Folder {
     pub hidden: bool,
     pub well_known: Option<&'static str>,
     pub seq: u64,
+    /// What it searches for, when it is a search folder.
+    pub search: Option<Search>,
+    /// Extended properties by id as given.
+    pub extended: Vec<(String, String)>,
     /// Last change → message.
     pub order: BTreeMap<u64, u64>,
     /// Number of the departure → (message, the moves it had made).
     pub tombstones: BTreeMap<u64, (u64, u32)>,
+}
+
+/// What a search folder shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Search {
+    pub includes_nested: bool,
+    /// Ids of the folders that are searched.
+    pub sources: Vec<String>,
+    pub filter: String,
 }
 
 pub(crate) struct Mailbox {
@@ -118,9 +141,12 @@ impl Mailbox {
         for (key, name, well_known) in STANDARD {
             mailbox.add_folder(key, (key != ROOT).then_some(ROOT), name, key == QUICK_STEPS, well_known);
         }
+        for (key, name, well_known) in APART {
+            mailbox.add_folder(key, None, name, true, Some(well_known));
+        }
         let mut rng = Rng::new(&[seed, 0x666f_6c64, u64::from(user)]);
         for number in 0..4 + rng.below(6) {
-            let own: Vec<u32> = mailbox.folders.keys().copied().filter(|key| *key >= FIRST_OWN).collect();
+            let own: Vec<u32> = mailbox.own_folders();
             let parent = match number {
                 0 => INBOX,
                 1 => ROOT,
@@ -244,6 +270,8 @@ impl Mailbox {
             hidden,
             well_known,
             seq: self.seq,
+            search: None,
+            extended: Vec::new(),
             order: BTreeMap::new(),
             tombstones: BTreeMap::new(),
         };
@@ -282,8 +310,7 @@ impl Mailbox {
         for key in keys {
             self.delete_message(key);
         }
-        let own: Vec<u32> = self.folders.keys().copied().filter(|key| *key >= FIRST_OWN).collect();
-        for key in own {
+        for key in self.own_folders() {
             self.delete_folder(key);
         }
     }
@@ -294,7 +321,12 @@ impl Mailbox {
     }
 
     pub(crate) fn is_own(&self, folder: u32) -> bool {
-        folder >= FIRST_OWN
+        (FIRST_OWN..FIRST_APART).contains(&folder)
+    }
+
+    /// The folders that somebody made.
+    pub(crate) fn own_folders(&self) -> Vec<u32> {
+        self.folders.keys().copied().filter(|key| self.is_own(*key)).collect()
     }
 
     fn folder_mut(&mut self, key: u32) -> &mut Folder {
@@ -306,6 +338,10 @@ impl Mailbox {
     }
 
     pub(crate) fn folder_path(&self, key: u32) -> String {
+        if key == RECOVERABLE {
+            // The folder above it is one that no call shows.
+            return "/Recoverable Items/Deletions".to_owned();
+        }
         let mut names = Vec::new();
         let mut at = self.folders.get(&key);
         while let Some(folder) = at {

@@ -19,6 +19,7 @@ use crate::workloads::mail::content::Content;
 use crate::workloads::mail::create::{self, SENSITIVE};
 use crate::workloads::mail::eml;
 use crate::workloads::mail::filter::Filter;
+use crate::workloads::mail::folders;
 use crate::workloads::mail::json::{self, Head, View};
 use crate::workloads::mail::mailbox::{DRAFTS, Mailbox, Message, Source};
 use crate::workloads::mail::mime::Mime;
@@ -99,7 +100,9 @@ pub(crate) fn collection(call: &Call) -> Answer {
 fn pick(call: &Call, filter: Option<&Filter>, skip: usize, size: usize) -> Result<(Vec<Row>, bool), Refusal> {
     let mailbox = call.world.mailbox(call.user);
     let mut keys: Vec<u64> = match call.param("folder") {
-        Some(name) => mailbox.folders[&mailbox.find_folder(name)?].order.values().copied().collect(),
+        Some(name) => {
+            mailbox.folders[&folders::find(call, &mailbox, name)?].order.values().copied().collect()
+        }
         None => mailbox.messages.keys().copied().collect(),
     };
     if call.param("folder").is_none() {
@@ -140,7 +143,7 @@ pub(crate) fn delta(call: &Call) -> Answer {
     let size = call.size()?;
     let (rows, token, more) = {
         let mailbox = call.world.mailbox(call.user);
-        let folder = mailbox.find_folder(call.param("folder").unwrap_or_default())?;
+        let folder = folders::find(call, &mailbox, call.param("folder").unwrap_or_default())?;
         let stand = Stand { seq: mailbox.seq, epoch: mailbox.epoch };
         let mut token = delta::resume(call, stand, &format!("mail {folder}"))?;
         let (changes, more) = delta::disturbed(
@@ -276,7 +279,7 @@ fn create_one(call: &Call) -> Answer {
     let (head, content) = {
         let mut mailbox = call.world.mailbox(call.user);
         let folder = match call.param("folder") {
-            Some(name) => mailbox.find_folder(name)?,
+            Some(name) => folders::destination(call, &mailbox, name)?,
             None => DRAFTS,
         };
         let content = Arc::new(content);
@@ -317,7 +320,7 @@ pub(crate) fn relocate(call: &Call) -> Answer {
         .ok_or_else(|| refuse(400, "ErrorInvalidArgument", "destinationId is missing"))?;
     let (head, source) = {
         let mut mailbox = call.world.mailbox(call.user);
-        let target = mailbox.find_folder(destination)?;
+        let target = folders::destination(call, &mailbox, destination)?;
         let key = find(call, &mailbox)?.key;
         mailbox.move_message(key, target, call.world.clock.now_ms());
         let message = &mailbox.messages[&key];

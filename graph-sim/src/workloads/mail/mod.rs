@@ -18,6 +18,7 @@ pub(crate) mod json;
 pub(crate) mod mailbox;
 pub(crate) mod messages;
 pub(crate) mod mime;
+mod search_folders;
 pub(crate) mod truth;
 
 use serde_json::Value;
@@ -25,7 +26,7 @@ use serde_json::Value;
 use crate::http::{Answer, Call, Reply};
 use crate::rng::Rng;
 use crate::workloads::backend::Backend;
-use crate::workloads::mail::mailbox::{INBOX, Mailbox, Source};
+use crate::workloads::mail::mailbox::{INBOX, Mailbox, RECOVERABLE, Source};
 use crate::workloads::route::Route;
 use crate::workloads::states::{States, UserState};
 use crate::workloads::{Changes, Roles, Slice, Workload};
@@ -89,7 +90,12 @@ impl Workload for Mail {
 
 impl UserState for Mailbox {
     fn populate(world: &World, user: u32) -> Self {
-        let mut mailbox = Self::generate(world.options().seed, user, &world.generator);
+        let options = world.options();
+        let mut mailbox = Self::generate(options.seed, user, &world.generator);
+        search_folders::generate(&mut mailbox, options.seed, options.population.search_folders_per_user);
+        for _ in 0..options.population.recoverable_messages_per_user {
+            mailbox.receive(RECOVERABLE, 0);
+        }
         let users = world.people.len().max(1);
         for content in world.eml.iter().skip(user as usize).step_by(users) {
             mailbox.insert(INBOX, Source::Owned(content.clone()), content.received_ms);
