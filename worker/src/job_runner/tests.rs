@@ -102,7 +102,7 @@ async fn simulator() -> (SimHandle, Arc<ClientCredentials>, SimOptions) {
             client_id: CLIENT.into(),
             client_secret: Some("secret".into()),
             certificate_pem: None,
-            roles: vec!["Mail.ReadWrite".into(), "User.Read.All".into()],
+            roles: ["Mail.ReadWrite", "MailboxSettings.ReadWrite", "User.Read.All"].map(Into::into).into(),
         }],
         ..SimOptions::default()
     };

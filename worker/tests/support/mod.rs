@@ -42,8 +42,9 @@ use zeroize::Zeroizing;
 /// What jobs that read hold ahead.
 pub const READ_AHEAD_BYTES: usize = 8 << 20;
 /// What the app registration may do.
-const ROLES: [&str; 6] = [
+const ROLES: [&str; 7] = [
     "Mail.ReadWrite",
+    "MailboxSettings.ReadWrite",
     "Contacts.ReadWrite",
     "Tasks.ReadWrite.All",
     "Calendars.ReadWrite",
@@ -124,11 +125,13 @@ impl World {
     /// Starts a tenant; jobs are for this workload of its first user.
     pub async fn start(workload: Workload, mut options: SimOptions) -> Self {
         holdfast_runtime::install_crypto();
+        // A test may name an app with fewer roles.
+        let app = options.apps.pop().map(|app| app.roles);
         options.apps = vec![SimApp {
             client_id: CLIENT.into(),
             client_secret: Some("secret".into()),
             certificate_pem: None,
-            roles: ROLES.map(str::to_owned).to_vec(),
+            roles: app.unwrap_or_else(|| ROLES.map(str::to_owned).to_vec()),
         }];
         let time = Arc::new(ShiftedClock::default());
         let clock: Arc<dyn Clock> = time.clone();

@@ -3,35 +3,61 @@
 use std::collections::HashMap;
 
 use holdfast_graph_client::ContactFolder;
+use serde::Deserialize;
 
 use crate::{
     JobError,
     backup::BackupContext,
     workload::{
-        collect::Container,
-        stored::{FolderToPut, ROOT_ID, ROOT_RAW},
+        collect::{Container, State},
+        stored::{FolderToPut, ROOT_ID, ROOT_RAW, broken},
     },
 };
 
 /// The well-known name of the folder that every mailbox has.
 pub(super) const DEFAULT_FOLDER: &str = "contacts";
 
-/// Reads the folders and puts what changed into the manifest.
-pub(super) async fn sync(context: &BackupContext) -> Result<Vec<Container>, JobError> {
-    let listed = context.graph.contact_folders(&context.user).await?;
+/// Reads the folders and puts what changed into the manifest. The state keeps the id of the default folder, which is not asked
+/// for again once its contacts were listed.
+pub(super) async fn sync(context: &BackupContext, state: &mut State) -> Result<Vec<Container>, JobError> {
+    let is_listed = |id: &&String| state.containers.get(*id).is_some_and(|one| !one.link.is_empty());
+    let default = state.names.get(DEFAULT_FOLDER).filter(is_listed).cloned();
+    let listed = context.graph.contact_folders_by_delta(&context.user, default.as_deref()).await?;
+    let mut listed = listed;
+    if let Some(folder) = listed.first_mut() {
+        if folder.raw.is_null() {
+            folder.display_name = stored_name(context, &folder.id).await?;
+        }
+        state.names.insert(DEFAULT_FOLDER.to_owned(), folder.id.clone());
+    }
     FolderToPut::root(ROOT_RAW).put(&context.manifest).await?;
     let mut containers = Vec::with_capacity(listed.len());
     for (folder, Place { parent_id, path }) in listed.iter().zip(places(&listed)) {
-        let put = FolderToPut {
-            id: &folder.id,
-            parent_id: Some(&parent_id),
-            raw: &folder.raw.to_string(),
-            well_known: folder.is_default.then_some(DEFAULT_FOLDER),
-        };
-        put.put(&context.manifest).await?;
+        if !folder.raw.is_null() {
+            let put = FolderToPut {
+                id: &folder.id,
+                parent_id: Some(&parent_id),
+                raw: &folder.raw.to_string(),
+                well_known: folder.is_default.then_some(DEFAULT_FOLDER),
+            };
+            put.put(&context.manifest).await?;
+        }
         containers.push(Container::new(&folder.id, path));
     }
     Ok(containers)
+}
+
+/// What the default folder is called in the snapshot.
+async fn stored_name(context: &BackupContext, id: &str) -> Result<String, JobError> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Named {
+        display_name: String,
+    }
+    let Some(entry) = context.manifest.entry(id).await? else { return Ok(String::new()) };
+    let named: Named =
+        serde_json::from_slice(&context.manifest.meta(&entry).await?).map_err(broken("folder"))?;
+    Ok(named.display_name)
 }
 
 /// Where a folder is.

@@ -34,8 +34,8 @@ impl Source for ContactSource {
     type Item = Contact;
     type Stored = StoredContact;
 
-    async fn containers(&self, _state: &mut State) -> Result<Vec<Container>, JobError> {
-        folders::sync(&self.context).await
+    async fn containers(&self, state: &mut State) -> Result<Vec<Container>, JobError> {
+        folders::sync(&self.context, state).await
     }
 
     /// Always by delta: the client has no other listing of contacts.
