@@ -37,9 +37,12 @@ use self::{
 };
 use crate::{
     JobError,
-    backup::Progress,
+    backup::{Progress, key},
     restore::Restored,
-    workload::{collect::ItemFailure, snapshot_folders::SnapshotFolders},
+    workload::{
+        collect::ItemFailure,
+        snapshot_folders::{Selection, SnapshotFolders},
+    },
 };
 
 /// Write buffers of open files.
@@ -110,6 +113,9 @@ impl ExportJob {
             ExportFormat::Mbox => exporter.mboxes(items, &mut done).await?,
             format => exporter.files(format, items, &mut done).await?,
         }
+        if self.format == ExportFormat::Json {
+            exporter.definitions(&selection, &mut done).await?;
+        }
         Ok(done.restored)
     }
 }
@@ -169,6 +175,27 @@ impl Exporter<'_> {
             done.count(folder, &id, result)?;
         }
         Ok(())
+    }
+
+    /// What has no items but is worth something by itself, such as a search folder or a rule: a file each, beside its siblings.
+    async fn definitions(&self, selection: &Selection, done: &mut Done<'_>) -> Result<(), JobError> {
+        for index in selection.folders.iter().copied() {
+            let folder = &done.folders.all()[index];
+            if folder.is_definition() {
+                let written = self.definition(index, &folder.id).await;
+                done.count(index, &folder.id.clone(), written)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn definition(&self, index: usize, id: &str) -> Result<u64, JobError> {
+        let Some(entry) = self.reader.item(&key(id)).await? else { return Ok(0) };
+        let path = self.names.get(&index).cloned().unwrap_or_default();
+        let body = json::definition(&self.reader.meta(&entry).await?)?;
+        let name = format!("{}.json", path.file_name().unwrap_or_default().to_string_lossy());
+        let directory = self.out.join(path.parent().unwrap_or(&path));
+        self.file(&directory, OutFile { name: name.into(), modified_ms: 0, body: Body::Bytes(body) }).await
     }
 
     /// Writes what an item is made into; says how many bytes of content that are.

@@ -131,7 +131,10 @@ async fn prove(
     let mut bytes = meta.len() as u64;
     if entry.kind.is_container() {
         let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&meta).is_ok();
-        return if is_json { Ok(bytes) } else { Err(Proof::Wrong("meta")) };
+        if !is_json {
+            return Err(Proof::Wrong("meta"));
+        }
+        return workload.check_container(&meta).map(|()| bytes).map_err(Proof::Wrong);
     }
     let parts = reader.content(entry).await?;
     for part in &parts {

@@ -18,9 +18,10 @@ pub const TENANT: &str = "contoso";
 const MICROSOFT_TENANT: &str = "3e0f2a5c-7c1d-4b8e-9f60-1d2c3b4a5e6f";
 const CLIENT_ID: &str = "0c9d8e7f-6a5b-4c3d-8e2f-1a0b9c8d7e6f";
 const CLIENT_SECRET: &str = "only-for-the-demo";
-const ROLES: [&str; 6] = [
+const ROLES: [&str; 7] = [
     "User.Read.All",
     "Mail.ReadWrite",
+    "MailboxSettings.ReadWrite",
     "Calendars.ReadWrite",
     "Contacts.ReadWrite",
     "Tasks.ReadWrite.All",

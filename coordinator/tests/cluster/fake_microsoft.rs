@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 
 pub const SECRET: &str = "right-secret";
 /// What an app that may read and write everything of a person has.
-pub const ALL_ROLES: [&str; 6] = [
+pub const ALL_ROLES: [&str; 7] = [
     "User.Read.All",
     "Mail.ReadWrite",
+    "MailboxSettings.ReadWrite",
     "Calendars.ReadWrite",
     "Contacts.ReadWrite",
     "Tasks.ReadWrite.All",

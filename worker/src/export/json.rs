@@ -30,6 +30,12 @@ pub(super) fn files(item: &Item<'_>) -> Result<Vec<OutFile>, JobError> {
     Ok(files)
 }
 
+/// The properties of something that has no content, such as a search folder or a rule.
+pub(super) fn definition(meta: &[u8]) -> Result<Vec<u8>, JobError> {
+    let value: Value = serde_json::from_slice(meta).map_err(broken("setting"))?;
+    serde_json::to_vec_pretty(&value).map_err(broken("setting"))
+}
+
 /// What a part is called: as the attachment that it is, or by what it is of the item.
 fn part_name(meta: &Value, index: usize) -> String {
     let attachments = meta.pointer("/_holdfast/attachments").and_then(Value::as_array);

@@ -52,6 +52,11 @@ pub trait ProtectedWorkload: Send + Sync {
     /// Whether a stored item and its content fit together; else what is wrong, as a code.
     fn check(&self, meta: &[u8], parts: &[ContentPart]) -> Result<(), &'static str>;
 
+    /// Whether a stored container has what it is for; else what is wrong, as a code.
+    fn check_container(&self, _meta: &[u8]) -> Result<(), &'static str> {
+        Ok(())
+    }
+
     /// Writes what was selected back to Microsoft.
     async fn write_back(&self, context: &RestoreContext) -> Result<Restored, JobError>;
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     ROOT_PARENT, container_key,
-    stored::{StoredFolder, broken},
+    stored::{Setting, StoredFolder, broken},
 };
 use crate::JobError;
 
@@ -36,6 +36,15 @@ pub struct SnapshotFolder {
     pub is_hidden: bool,
     /// A view of other folders.
     pub is_search_folder: bool,
+    /// What it is, where it is no folder but something that a mailbox does by itself.
+    pub setting: Option<Setting>,
+}
+
+impl SnapshotFolder {
+    /// Whether it is worth something by itself, without any items.
+    pub fn is_definition(&self) -> bool {
+        self.is_search_folder || self.setting.is_some()
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -109,7 +118,12 @@ impl SnapshotFolders {
         }
         let (mut folders, mut items) = (BTreeSet::new(), Vec::new());
         for path in paths {
-            let found = self.under(path);
+            let mut found = self.under(path);
+            if found.is_empty()
+                && let Some(folder) = self.folders.iter().find(|folder| folder.id == *path)
+            {
+                found = self.under(&folder.path);
+            }
             if !found.is_empty() {
                 folders.extend(found);
             } else if reader.item(&ItemKey(path.clone().into_bytes())).await?.is_some() {
@@ -199,6 +213,7 @@ async fn read_folder(
         name: meta.display_name,
         path,
         well_known: meta.holdfast.well_known,
+        setting: meta.holdfast.setting,
         is_hidden: meta.is_hidden.unwrap_or_default(),
         is_search_folder: meta.kind.is_some_and(|kind| kind.ends_with("mailSearchFolder")),
     })

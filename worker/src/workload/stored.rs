@@ -19,6 +19,24 @@ pub struct StoredFolder {
     /// Its well-known name.
     #[serde(default)]
     pub well_known: Option<String>,
+    /// What it is, where it is no container but something that a mailbox does by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Setting>,
+}
+
+/// Something that a mailbox does by itself. It has no content and is stored as a container has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Setting {
+    /// A rule of the Inbox.
+    Rule,
+    /// A category.
+    Category,
+    /// The settings themselves.
+    Mailbox,
+    /// What a later version stores.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The id of the made container that all others are in, of workloads in which Microsoft has none.
@@ -47,7 +65,10 @@ impl<'a> FolderToPut<'a> {
 
     /// Puts it where it is new or changed.
     pub async fn put(&self, manifest: &Manifest) -> Result<(), JobError> {
-        let meta = with_holdfast(self.raw, &StoredFolder { well_known: self.well_known.map(str::to_owned) })?;
+        let meta = with_holdfast(
+            self.raw,
+            &StoredFolder { well_known: self.well_known.map(str::to_owned), setting: None },
+        )?;
         let change = short_hash(&meta);
         let parent = FolderKey(self.parent_id.map_or(ROOT_PARENT, container_key));
         let entry = manifest.entry(self.id).await?;

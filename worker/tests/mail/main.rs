@@ -6,5 +6,6 @@ mod harness;
 mod recipes;
 mod restore;
 mod resume;
+mod settings;
 #[path = "../support/mod.rs"]
 mod support;

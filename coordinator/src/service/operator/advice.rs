@@ -63,6 +63,24 @@ const ADVICE: &[(&[&str], &str)] = &[
         "Microsoft's answer is not what it promises: give their support the request id that `holdfast jobs JOB --json` shows",
     ),
     (&["too-large", "too-many"], "the item is larger than Holdfast takes: keep it elsewhere, and tell us"),
+    (
+        &["restoreddisabled", "automaticrepliesoff"],
+        "nothing, or switch it on by hand: a restore must send no mail, so what would send some comes back switched off",
+    ),
+    (
+        &["rulefoldergone", "searchfoldersourcesgone", "searchfoldersourcegone"],
+        "a folder that it names was gone already when the snapshot was made: make it anew by hand",
+    ),
+    (
+        &["readonlyrule"],
+        "nothing: another program made the rule and keeps it; Microsoft lets nobody else write it",
+    ),
+    (&["nametakenbyfolder"], "rename the folder of the same name, or restore with `--conflict rename`"),
+    (&["onlyinplace"], "it has one place only: restore it without `--into`"),
+    (
+        &["notreadable:erroraccessdenied", "notreadable:accessdenied"],
+        "the app may not read it: grant it the permissions in docs/connecting-a-tenant.md, and the next run takes it",
+    ),
     (&["unreadable"], "no copy of it could be read from storage: `holdfast nodes` shows what is missing"),
 ];
 

@@ -13,6 +13,14 @@ const USERS: Need = (
     &["User.ReadBasic.All", "User.ReadWrite.All", "Directory.Read.All", "Directory.ReadWrite.All"],
 );
 
+/// Rules, categories and settings are in the mailbox too, and ask for a right of their own.
+fn settings(app: App) -> Need {
+    match app {
+        App::Backup => ("MailboxSettings.Read", &["MailboxSettings.ReadWrite"]),
+        App::Restore => ("MailboxSettings.ReadWrite", &[]),
+    }
+}
+
 /// What an app needs for the workloads of a person, against what its token brings.
 pub(super) fn check(app: App, roles: &[String]) -> Vec<PermissionCheck> {
     let check = |(permission, others): Need| PermissionCheck {
@@ -23,7 +31,7 @@ pub(super) fn check(app: App, roles: &[String]) -> Vec<PermissionCheck> {
     let of_workloads = Workload::OF_A_USER.iter().map(|workload| need(app, *workload));
     // The backup app discovers the users as well.
     let users = matches!(app, App::Backup).then_some(USERS);
-    of_workloads.chain(users).map(check).collect()
+    of_workloads.chain([settings(app)]).chain(users).map(check).collect()
 }
 
 fn need(app: App, workload: Workload) -> Need {
@@ -67,7 +75,7 @@ mod tests {
             assert_eq!(needs.len(), Workload::ALL.len(), "{app}");
         }
         let checks = granted(App::Restore, &["Mail.Read"]);
-        assert_eq!(checks.len(), Workload::OF_A_USER.len());
+        assert_eq!(checks.len(), Workload::OF_A_USER.len() + 1, "mail needs two");
         assert!(checks.iter().all(|(_, granted)| !granted), "who may read may not write: {checks:?}");
     }
 }

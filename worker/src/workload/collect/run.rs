@@ -225,6 +225,12 @@ impl<S: Source> Collector<S> {
         }
     }
 
+    /// Something that is no item cannot be read: it is on the failed list until it is whole, and fails nothing.
+    pub fn note_unreadable(&mut self, id: &str, path: &str, code: &str) {
+        let failure = ItemFailure::partial(id, path, format!("NotReadable:{code}"), 1);
+        self.failed.insert(id.to_owned(), failure);
+    }
+
     /// Whether this run listed the item.
     pub fn is_listed(&self, id: &str) -> bool {
         self.ledger.get(&super::id_hash(id)).is_some()

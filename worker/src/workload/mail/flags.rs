@@ -38,6 +38,7 @@ impl Collector<MailSource> {
                 let page = match page {
                     Ok(page) => page,
                     Err(error) if matches!(error.class(), ErrorClass::Gone | ErrorClass::Resync) => break,
+                    Err(error) if self.source().is_left_alone(&folder, &error) => break,
                     Err(error) => return Err(error.into()),
                 };
                 for flags in page.items {

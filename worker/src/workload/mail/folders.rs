@@ -4,34 +4,73 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use holdfast_graph_client::MailFolder;
+use holdfast_graph_client::{MailFolder, RECOVERABLE_ITEMS};
 
+use super::{
+    apart,
+    settings::{self, Unreadable},
+};
 use crate::{
     JobError,
     backup::BackupContext,
-    workload::{collect::Container, stored::FolderToPut},
+    workload::{
+        collect::{Container, State},
+        stored::FolderToPut,
+    },
 };
 
 /// Folders nest this deep at most; a longer chain is a cycle.
 const MAX_DEPTH: usize = 300;
 
-/// Reads the tree and puts what changed into the manifest. `names` are the well-known names found before; those found now
-/// replace them.
-pub async fn sync(
-    context: &BackupContext,
-    names: &mut BTreeMap<String, String>,
-) -> Result<Vec<Container>, JobError> {
-    let listed = context.graph.mail_folders(&context.user, names).await?;
-    let paths = paths(&listed);
+/// What a mailbox has besides messages.
+pub(super) struct MailTree {
+    /// Folders, and what is stored as they are.
+    pub(super) containers: Vec<Container>,
+    /// What Microsoft does not show.
+    pub(super) unreadable: Vec<Unreadable>,
+    /// The id of the folder of what can be recovered.
+    pub(super) recoverable: Option<String>,
+}
+
+/// Reads everything but messages and puts what changed into the manifest. The state keeps the well-known names found before;
+/// those found now replace them.
+pub(super) async fn sync(context: &BackupContext, state: &mut State) -> Result<MailTree, JobError> {
+    let listed = context.graph.mail_folders(&context.user, &state.names).await?;
+    let mut tree =
+        MailTree { containers: tree(context, &listed).await?, unreadable: Vec::new(), recoverable: None };
+    let named = |folder: &MailFolder| Some((folder.well_known.clone()?, folder.id.clone()));
+    let mut names: BTreeMap<String, String> = listed.iter().filter_map(named).collect();
+    let root = listed.first().map(|folder| folder.id.as_str()).unwrap_or_default();
+    let at_top = listed.iter().filter(|folder| folder.parent_id.as_deref() == Some(root));
+    let at_top: Vec<&str> = at_top.map(|folder| folder.display_name.as_str()).collect();
+    let settings = settings::sync(context, (root, &at_top), state).await?;
+    let search_folders = apart::search_folders(context, root, state).await?;
+    names.extend(apart::names_of(&search_folders));
+    let recoverable = apart::recoverable_items(context, (root, &mut names), state).await?;
+    tree.recoverable = names.get(RECOVERABLE_ITEMS).cloned();
+    for read in [settings, search_folders, recoverable] {
+        tree.containers.extend(read.containers);
+        tree.unreadable.extend(read.unreadable);
+    }
+    state.names = names;
+    Ok(tree)
+}
+
+/// Puts the folders of the visible tree.
+async fn tree(context: &BackupContext, listed: &[MailFolder]) -> Result<Vec<Container>, JobError> {
+    let paths = paths(listed);
     let mut folders = Vec::with_capacity(listed.len());
-    for folder in &listed {
-        let put = FolderToPut {
-            id: &folder.id,
-            parent_id: folder.parent_id.as_deref(),
-            raw: &folder.raw.to_string(),
-            well_known: folder.well_known.as_deref(),
-        };
-        put.put(&context.manifest).await?;
+    for folder in listed {
+        // The root that an earlier run found is not asked for again, and stored as it was.
+        if !folder.raw.is_null() {
+            let put = FolderToPut {
+                id: &folder.id,
+                parent_id: folder.parent_id.as_deref(),
+                raw: &folder.raw.to_string(),
+                well_known: folder.well_known.as_deref(),
+            };
+            put.put(&context.manifest).await?;
+        }
         let path = paths.get(folder.id.as_str()).cloned().unwrap_or_default();
         folders.push(Container {
             // A search folder only shows the messages of others.
@@ -40,8 +79,6 @@ pub async fn sync(
             ..Container::new(&folder.id, path)
         });
     }
-    let named = |folder: &MailFolder| Some((folder.well_known.clone()?, folder.id.clone()));
-    *names = listed.iter().filter_map(named).collect();
     Ok(folders)
 }
 

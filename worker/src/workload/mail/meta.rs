@@ -6,12 +6,12 @@
 use holdfast_graph_client::MailMessage;
 use holdfast_repository::ContentPart;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
 pub use crate::workload::attachments::{AttachmentSource, StoredAttachment};
 use crate::{
     JobError,
-    workload::stored::{broken, holdfast_of},
+    workload::stored::{Setting, StoredFolder, broken, holdfast_of},
 };
 
 /// What Holdfast adds to a message.
@@ -151,6 +151,29 @@ pub fn fit_together(stored: &StoredMessage, parts: &[ContentPart]) -> Result<(),
     }
 }
 
+/// Whether an entry without content has what it is for, where it is more than a folder; else what is wrong, as a code.
+pub fn is_whole_definition(meta: &[u8]) -> Result<(), &'static str> {
+    #[derive(Deserialize)]
+    struct Meta {
+        #[serde(rename = "@odata.type", default)]
+        kind: Option<String>,
+        #[serde(rename = "_holdfast", default)]
+        holdfast: StoredFolder,
+        #[serde(flatten)]
+        fields: Map<String, Value>,
+    }
+    let Meta { kind, holdfast, fields } = serde_json::from_slice(meta).map_err(|_| "meta")?;
+    let is_search = kind.is_some_and(|kind| kind.ends_with("mailSearchFolder"));
+    let (is_whole, code) = match holdfast.setting {
+        None if is_search => (fields.get("sourceFolderIds").is_some_and(Value::is_array), "search-folder"),
+        None | Some(Setting::Unknown) => return Ok(()),
+        Some(Setting::Rule) => (fields.get("actions").is_some_and(Value::is_object), "rule"),
+        Some(Setting::Category) => (fields.get("displayName").is_some_and(Value::is_string), "category"),
+        Some(Setting::Mailbox) => (fields.get("mailboxSettings").is_some_and(Value::is_object), "settings"),
+    };
+    if is_whole { Ok(()) } else { Err(code) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +189,21 @@ mod tests {
         let edited = RAW.replace("\"s\"", "\"t\"");
         assert_ne!(fingerprint(RAW).unwrap(), fingerprint(&edited).unwrap());
         assert_eq!(marks(RAW).unwrap(), marks(&edited).unwrap());
+    }
+
+    #[test]
+    fn a_definition_without_what_it_defines_is_found() {
+        let check = |meta: &str| is_whole_definition(meta.as_bytes());
+        assert_eq!(check(r#"{"displayName":"Inbox","_holdfast":{"wellKnown":"inbox"}}"#), Ok(()));
+        let search = r##"{"@odata.type":"#microsoft.graph.mailSearchFolder","sourceFolderIds":[]}"##;
+        assert_eq!(check(search), Ok(()));
+        assert_eq!(check(&search.replace("source", "other")), Err("search-folder"));
+        assert_eq!(check(r#"{"actions":{},"_holdfast":{"setting":"rule"}}"#), Ok(()));
+        assert_eq!(check(r#"{"_holdfast":{"setting":"rule"}}"#), Err("rule"));
+        assert_eq!(check(r#"{"_holdfast":{"setting":"category"}}"#), Err("category"));
+        assert_eq!(check(r#"{"_holdfast":{"setting":"mailbox"}}"#), Err("settings"));
+        assert_eq!(check(r#"{"_holdfast":{"setting":"of a later version"}}"#), Ok(()));
+        assert_eq!(check("no json"), Err("meta"));
     }
 
     #[test]

@@ -6,7 +6,13 @@
 //! their received time in milliseconds. The meta of a message is Microsoft's JSON with one more property, `_holdfast`
 //! ([`meta::StoredMessage`]); its content is the MIME, followed by attachments that are not in it.
 //! An entry's `change` is 8 bytes of the change key's hash, then 8 bytes of the content's fingerprint.
+//!
+//! Search folders, rules, categories and the mailbox's settings are entries like folders, with Microsoft's JSON and no content:
+//! they are no items of the account. Those that Microsoft has in no folder are below made folders, whose ids begin with
+//! `holdfast:`: `/Search Folders`, `/Settings/Rules`, `/Settings/Categories`, `/Settings/Mailbox`. What can still be recovered
+//! after it was deleted is below `/Recoverable Items`.
 
+mod apart;
 mod attachments;
 mod content;
 mod decode;
@@ -16,6 +22,8 @@ pub mod meta;
 mod mime_header;
 pub mod mime_parts;
 mod restore_message;
+mod restore_settings;
+mod settings;
 mod source;
 mod staging;
 mod target;
@@ -47,7 +55,7 @@ impl ProtectedWorkload for Mail {
     }
 
     async fn back_up(&self, context: &Arc<BackupContext>) -> Result<Collected, JobError> {
-        let source = source::MailSource { context: context.clone() };
+        let source = source::MailSource::new(context.clone());
         collect::Collector::open(source, context.clone()).await?.run().await
     }
 
@@ -56,8 +64,13 @@ impl ProtectedWorkload for Mail {
         meta::fit_together(&stored, parts)
     }
 
+    fn check_container(&self, meta: &[u8]) -> Result<(), &'static str> {
+        meta::is_whole_definition(meta)
+    }
+
     async fn write_back(&self, context: &RestoreContext) -> Result<Restored, JobError> {
         let target = target::MailTarget::open(context).await?;
-        WriteBack::open(context, target).await?.run().await
+        let restored = WriteBack::open(context, target).await?.run().await?;
+        restore_settings::run(context, restored).await
     }
 }

@@ -1,14 +1,15 @@
 //! What the engine asks of mail: folders, delta pages, and whether a stored message still holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use holdfast_graph_client::{GraphError, MailMessage, MessageChange};
+use holdfast_graph_client::{ErrorClass, GraphError, MailMessage, MessageChange, StatusError};
 use holdfast_repository::{EntryFlags, EntryKind, FolderKey, ItemEntry, ItemFields};
 
 use super::{
-    attachments, content, flags, folders,
+    apart, attachments, content, flags, folders,
     meta::{StoredMessage, change_of, marks, raw_text, stored_message},
+    settings::{self, Unreadable, is_refusal},
 };
 use crate::{
     JobError,
@@ -25,6 +26,52 @@ use crate::{
 /// The messages of one mailbox.
 pub(super) struct MailSource {
     pub(super) context: Arc<BackupContext>,
+    /// The folder of what can be recovered.
+    recoverable: OnceLock<String>,
+    /// What Microsoft does not show of the mailbox.
+    unreadable: Mutex<Vec<Unreadable>>,
+}
+
+impl MailSource {
+    pub(super) fn new(context: Arc<BackupContext>) -> Self {
+        Self { context, recoverable: OnceLock::new(), unreadable: Mutex::default() }
+    }
+
+    /// Whether an error says only that what can be recovered is not shown to this app: then the folder is left alone.
+    pub(super) fn is_left_alone(&self, folder: &str, error: &GraphError) -> bool {
+        self.recoverable.get().is_some_and(|id| id == folder) && is_refusal(error)
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, Vec<Unreadable>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A refusal as the end of the folder's listing: nothing of it counts as removed.
+    fn end_of_listing(&self, folder: &str, error: GraphError) -> GraphError {
+        match error {
+            GraphError::Status(status) if status.class != ErrorClass::Gone => {
+                let error = GraphError::Status(status);
+                if !self.is_left_alone(folder, &error) {
+                    return error;
+                }
+                self.unreadable().push(apart::not_recoverable(error.code()));
+                let GraphError::Status(status) = error else { return error };
+                GraphError::Status(Box::new(StatusError { class: ErrorClass::Gone, ..*status }))
+            }
+            error => error,
+        }
+    }
+}
+
+/// Says once what cannot be read, and takes back what was said of what can.
+fn tell_unreadable(run: &mut Collector<MailSource>) {
+    let unreadable = run.source().unreadable().clone();
+    for id in settings::READ_AT_ONCE.into_iter().chain(apart::READ_AT_ONCE) {
+        match unreadable.iter().find(|one| one.id == id) {
+            Some(one) => run.note_unreadable(id, &one.path, &one.code),
+            None => run.note_whole(id),
+        }
+    }
 }
 
 #[async_trait]
@@ -33,7 +80,12 @@ impl Source for MailSource {
     type Stored = StoredMessage;
 
     async fn containers(&self, state: &mut State) -> Result<Vec<Container>, JobError> {
-        folders::sync(&self.context, &mut state.names).await
+        let tree = folders::sync(&self.context, state).await?;
+        if let Some(id) = tree.recoverable {
+            self.recoverable.get_or_init(|| id);
+        }
+        *self.unreadable() = tree.unreadable;
+        Ok(tree.containers)
     }
 
     async fn page(
@@ -44,9 +96,10 @@ impl Source for MailSource {
     ) -> Result<ItemPage<MailMessage>, GraphError> {
         let (graph, user) = (&self.context.graph, &self.context.user);
         let page = match is_plain {
-            true => graph.messages_listed(user, folder, link).await?,
-            false => graph.messages_delta(user, folder, link).await?,
+            true => graph.messages_listed(user, folder, link).await,
+            false => graph.messages_delta(user, folder, link).await,
         };
+        let page = page.map_err(|error| self.end_of_listing(folder, error))?;
         let change = |change| match change {
             MessageChange::Present(message) => ItemChange::Present(message),
             MessageChange::Removed { id, .. } => ItemChange::Removed { id },
@@ -141,6 +194,7 @@ impl Source for MailSource {
     }
 
     async fn correct(run: &mut Collector<Self>) -> Result<(), JobError> {
+        tell_unreadable(run);
         flags::correct_if_due(run).await
     }
 }

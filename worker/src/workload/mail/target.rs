@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use holdfast_graph_client::{ErrorClass, GraphError, MarkedMessage, Page};
+use holdfast_graph_client::{ErrorClass, GraphError, MarkedMessage, Page, RECOVERABLE_ITEMS};
 use serde_json::Value;
 
 use super::{
+    apart::RECOVERABLE_PATH,
     meta::{StoredMessage, stored_message},
     restore_message::{CreateAs, create_body, loses_reply_to},
+    settings::is_made,
     staging::Staging,
     target_folders::{self, Folders},
 };
@@ -21,7 +23,7 @@ use crate::{
     restore::RestoreContext,
     workload::{
         attachments::missing_attachment,
-        snapshot_folders::SnapshotFolders,
+        snapshot_folders::{SnapshotFolder, SnapshotFolders},
         stored::broken,
         write_back::{
             AttachTo, Attachment, Created, ItemToWrite, Occupant, Place, RESTORE_KEY_PROPERTY,
@@ -187,7 +189,10 @@ impl Target for MailTarget<'_> {
     }
 
     async fn place(&mut self, folders: &SnapshotFolders, index: usize) -> Result<Place, JobError> {
-        match folders.all()[index].is_search_folder {
+        let folder = &folders.all()[index];
+        let has_no_messages = folder.is_definition() || is_made(&folder.id);
+        let is_asked_for = !is_recoverable(folder) || asks_for_recoverable(&self.context.paths);
+        match has_no_messages || !is_asked_for {
             true => Ok(Place::Nowhere),
             false => Ok(Place::In(self.folders.resolve(folders, index).await?)),
         }
@@ -241,6 +246,17 @@ impl Target for MailTarget<'_> {
     }
 }
 
+/// Whether a folder holds what was deleted and could still be recovered.
+fn is_recoverable(folder: &SnapshotFolder) -> bool {
+    folder.well_known.as_deref() == Some(RECOVERABLE_ITEMS)
+}
+
+/// Whether what was deleted already is to come back: only where a path or an id names it, not with everything.
+fn asks_for_recoverable(paths: &[String]) -> bool {
+    let wanted = RECOVERABLE_PATH.to_lowercase();
+    paths.iter().any(|path| !path.starts_with('/') || path.to_lowercase().starts_with(&wanted))
+}
+
 fn occupant(message: MarkedMessage) -> Occupant {
     let name = message.internet_message_id.filter(|name| !name.is_empty());
     let look = subject_and_time(
@@ -263,6 +279,16 @@ fn subject_and_time(subject: &str, received: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_deleted_comes_back_only_where_it_is_named() {
+        let asks = |paths: &[&str]| {
+            asks_for_recoverable(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>())
+        };
+        assert!(!asks(&[]) && !asks(&["/"]) && !asks(&["/Inbox"]));
+        assert!(asks(&["/recoverable items"]) && asks(&["/Inbox", "/Recoverable Items/Deletions"]));
+        assert!(asks(&["AAkALg=="]), "an id names one item");
+    }
 
     #[test]
     fn a_message_is_recognised_by_its_name_and_by_subject_and_time_where_it_has_none() {

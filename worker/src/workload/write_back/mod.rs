@@ -18,10 +18,10 @@ mod target;
 pub use attachments::{AttachTo, Attachment, SESSION_FROM_BYTES, attach_all};
 pub use flat::TargetLists;
 pub use folders::{FolderMaker, KnownFolder, TargetFolders, make_once};
-pub use restore_key::{RESTORE_KEY_PROPERTY, restore_key_property, restore_prefix};
+pub use restore_key::{RESTORE_KEY_PROPERTY, restore_key, restore_key_property, restore_prefix};
 pub use run::WriteBack;
-pub(super) use run::{create_once, occupants};
+pub(super) use run::{Written, count, create_once, occupants};
 pub use target::{Created, ItemToWrite, Occupant, Place, Target};
 
 /// How often a create of unknown outcome is repeated.
-const CREATE_ATTEMPTS: u32 = 4;
+pub(super) const CREATE_ATTEMPTS: u32 = 4;

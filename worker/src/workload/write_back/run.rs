@@ -25,7 +25,8 @@ const MAX_PAGES: u32 = 100_000;
 
 /// What became of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
+pub(in crate::workload) enum Written {
+    /// By this attempt.
     Created,
     /// By an earlier attempt.
     Before,
@@ -231,7 +232,7 @@ where
 }
 
 /// Adds one item to the account.
-fn count(
+pub(in crate::workload) fn count(
     restored: &mut Restored,
     (id, path, size): (&str, &str, u64),
     result: Result<(Written, Vec<String>), JobError>,
