@@ -48,6 +48,8 @@ words!(
     JobKind {
         /// Reads from Microsoft, writes a snapshot.
         Backup = "backup",
+        /// Fetches a part of a backup's content for the job that commits it.
+        BackupShard = "backup-shard",
         /// Reads a snapshot, writes to Microsoft.
         Restore = "restore",
         /// Reads a snapshot, writes files.

@@ -68,6 +68,13 @@ pub enum ContentSource {
     New(Vec<ContentDraft>),
 }
 
+impl ContentSource {
+    /// These parts, or nothing where there are none.
+    pub fn of(drafts: Vec<ContentDraft>) -> Self {
+        if drafts.is_empty() { Self::None } else { Self::New(drafts) }
+    }
+}
+
 /// A snapshot that is durable and waits for its pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinishedSnapshot {

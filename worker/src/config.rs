@@ -20,6 +20,9 @@ pub const SLOTS_MAX: u32 = 64;
 /// Contents fetched at once per job, at most. Outlook allows 4 requests in flight per mailbox anyway.
 pub const FETCHES_PER_JOB_MAX: u32 = 16;
 
+/// Files in one part of a split drive, at most: what is gathered waits in memory, and what failed of a part is one message.
+pub const DRIVE_SHARD_FILES_MAX: u32 = 5_000;
+
 /// How a worker works. No `Debug`: the addresses of broker and Redis may hold a password.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -72,6 +75,10 @@ pub struct WorkerOptions {
     /// the version that it finds.
     #[serde(default)]
     pub drive_versions: DriveVersions,
+    /// A drive with more files to fetch than this is split into parts of so many, which any worker fetches: 0 to 5,000; 0:
+    /// never. Default 500.
+    #[serde(default = "default_drive_shard_files")]
+    pub drive_shard_files: u32,
     /// What Microsoft sees as `User-Agent`.
     #[serde(default = "default_user_agent")]
     pub user_agent: String,
@@ -165,6 +172,10 @@ fn default_flags_every() -> u32 {
     7
 }
 
+fn default_drive_shard_files() -> u32 {
+    500
+}
+
 fn default_user_agent() -> String {
     concat!("ISV|Holdfast|Holdfast/", env!("CARGO_PKG_VERSION")).to_owned()
 }
@@ -181,6 +192,9 @@ impl WorkerOptions {
         }
         if self.fetches_per_job == 0 || self.fetches_per_job > FETCHES_PER_JOB_MAX {
             return wrong("fetches-per-job", "out of range: 1 to 16");
+        }
+        if self.drive_shard_files > DRIVE_SHARD_FILES_MAX {
+            return wrong("drive-shard-files", "out of range: 0 to 5,000");
         }
         if self.memory_budget < MEMORY_BUDGET_MIN || self.memory_budget > MEMORY_BUDGET_MAX {
             return wrong("memory-budget", "out of range: 32 MiB to 512 MiB");

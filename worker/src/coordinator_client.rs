@@ -15,7 +15,8 @@ use holdfast_model::{Random, Role};
 use holdfast_proto::{
     coordinator::{
         ClaimRequest, FinishJobRequest, HeartbeatRequest, HeartbeatResponse, Lease, PrepareCommitRequest,
-        RecordCommitRequest, ReleaseJobRequest, worker_api_client::WorkerApiClient,
+        RecordCommitRequest, ReleaseJobRequest, SyncShardsRequest, SyncShardsResponse,
+        worker_api_client::WorkerApiClient,
     },
     status::ErrorCode,
     storage::CommitTicket,
@@ -94,6 +95,14 @@ impl CoordinatorClient {
     pub async fn finish(&self, request: FinishJobRequest) -> Result<(), CoordinatorError> {
         let call = |mut client: Client, request| async move { client.finish_job(request).await };
         self.call(LONG_PASSES, &request, call).await.map(drop)
+    }
+
+    /// Says which shards are wanted; the next call follows soon.
+    pub async fn sync_shards(
+        &self,
+        request: SyncShardsRequest,
+    ) -> Result<SyncShardsResponse, CoordinatorError> {
+        self.call(1, &request, |mut client, request| async move { client.sync_shards(request).await }).await
     }
 
     /// Gives a job back.

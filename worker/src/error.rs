@@ -121,6 +121,12 @@ pub enum JobError {
     /// Somebody had a drive when they were backed up last, and has none.
     #[error("microsoft has no drive for this person any more")]
     DriveGone,
+    /// A shard of a workload that has none. A defect, or the job of a newer version.
+    #[error("this version does not split this workload")]
+    NotSplit,
+    /// Storage knows a newer attempt of the job that a shard is a part of.
+    #[error("another attempt of the backup has begun")]
+    ParentFenced,
     /// The operator named something that is not in the snapshot.
     #[error("'{path}' is not in the snapshot")]
     NoSuchPath {
@@ -184,6 +190,9 @@ impl JobError {
                 "drive-gone",
                 format!("{self}: check the person's licence; what is stored stays and can be restored"),
             ),
+            // The next lease has the new attempt's token. Nobody else has the shard.
+            Self::ParentFenced => release(ReleaseReason::Deferred, "parent-fenced", self.to_string()),
+            Self::NotSplit => release(ReleaseReason::Permanent, "not-split", self.to_string()),
             Self::DoesNotAddUp { .. } => release(ReleaseReason::Retry, "does-not-add-up", self.to_string()),
             Self::File { source, .. } => release(
                 ReleaseReason::Permanent,
@@ -193,6 +202,15 @@ impl JobError {
             Self::Lease(_) | Self::Stored { .. } => release(ReleaseReason::Retry, "defect", self.to_string()),
             Self::Coordinator(_) => release(ReleaseReason::Retry, "coordinator", self.to_string()),
             _ => release(ReleaseReason::Retry, "storage", self.to_string()),
+        }
+    }
+
+    /// For a shard: what storage refuses to its parent's fence does not mean that another worker has the shard.
+    pub(crate) fn in_shard(self) -> Self {
+        match self {
+            Self::Store(StoreError::Fenced)
+            | Self::Repository(holdfast_repository::Error::Store(StoreError::Fenced)) => Self::ParentFenced,
+            other => other,
         }
     }
 

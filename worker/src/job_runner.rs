@@ -6,6 +6,7 @@
 mod commit;
 mod lease;
 mod session;
+mod shard;
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,6 +39,8 @@ const HEARTBEATS_PER_LEASE: u32 = 3;
 const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
 /// While Microsoft refuses the Graph token, the next one is asked for so often.
 const REJECTION_REPEAT: Duration = Duration::from_secs(1);
+/// A backup whose shards are all with other workers asks so often how they stand.
+const SHARD_WAIT: Duration = Duration::from_secs(1);
 /// Failed items in one report; the snapshot itself lists all of them.
 const MAX_REPORTED: usize = 10_000;
 
@@ -160,6 +163,7 @@ impl JobRunner {
         let lease = &running.lease;
         let done = match &lease.spec {
             Spec::Backup(spec) => return self.back_up(running, spec, shutdown).await,
+            Spec::Shard(spec) => return self.fetch_shard(running, spec, shutdown).await,
             Spec::Restore(spec) => {
                 let graph = lease.graph(&self.options.user_agent, self.ledger.clone(), &self.shared)?;
                 let job = RestoreJob {
@@ -219,6 +223,8 @@ impl JobRunner {
             checkpoint_every: self.options.checkpoint_every,
             flags_every: self.options.flags_every,
             drive_versions: self.options.drive_versions.n_wanted(),
+            shard_files: self.options.drive_shard_files as usize,
+            shard_wait: SHARD_WAIT,
             page_buffer_bytes: rest / 3,
             in_flight_bytes: usize::try_from(rest / 3 * 2).unwrap_or(usize::MAX),
             content_retry: Duration::from_millis(500),
@@ -275,7 +281,9 @@ fn finish_request(lease: &HeldLease, done: &Restored) -> FinishJobRequest {
             ("restored", format!("{} there already, {} left alone", account.unchanged, account.skipped))
         }
         JobKind::Verify => ("proved", format!("{} outside the sample", account.skipped)),
-        JobKind::Export | JobKind::Backup => ("written", format!("{} skipped", account.skipped)),
+        JobKind::Export | JobKind::Backup | JobKind::BackupShard => {
+            ("written", format!("{} skipped", account.skipped))
+        }
     };
     FinishJobRequest {
         job: lease.job.0.to_vec().into(),
@@ -283,6 +291,7 @@ fn finish_request(lease: &HeldLease, done: &Restored) -> FinishJobRequest {
         account: Some((*account).into()),
         failed: reported(&done.failed),
         summary: format!("{} {did}, {rest}, {failed} failed, {} remarks", account.stored, done.failed.len()),
+        result: Default::default(),
     }
 }
 

@@ -19,7 +19,7 @@ use holdfast_proto::{
         BackupSpec, ClaimRequest, ClaimResponse, FinishJobRequest, FinishJobResponse, GraphAccess,
         GraphToken, HeartbeatRequest, HeartbeatResponse, Keys, Lease, PrepareCommitRequest,
         PrepareCommitResponse, RecordCommitRequest, RecordCommitResponse, ReleaseJobRequest,
-        ReleaseJobResponse, ReleaseReason,
+        ReleaseJobResponse, ReleaseReason, SyncShardsRequest, SyncShardsResponse,
         lease::Spec,
         worker_api_server::{WorkerApi, WorkerApiServer},
     },
@@ -101,6 +101,13 @@ impl WorkerApi for Edge {
     }
 
     async fn finish_job(&self, _: Request<FinishJobRequest>) -> Result<Response<FinishJobResponse>, Status> {
+        Err(ErrorCode::Internal.status("not part of this test"))
+    }
+
+    async fn sync_shards(
+        &self,
+        _: Request<SyncShardsRequest>,
+    ) -> Result<Response<SyncShardsResponse>, Status> {
         Err(ErrorCode::Internal.status("not part of this test"))
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! Every transition locks the row, decides in memory by [`crate::job::state`], and writes it back guarded by the state and
 //! fence it was read with.
+//!
+//! A shard is a job too: a part of another job's content. It lives as long as that job wants it, and is no backup of its
+//! resource: what asks for backups by kind does not see it.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use holdfast_model::{
     Account, Fence, Generation, JobClass, JobId, JobKind, JobState, ResourceId, RunId, TenantId, Workload,
 };
@@ -70,6 +74,10 @@ pub struct JobRow {
     pub failed: String,
     /// The snapshot it made or reads; empty for none.
     pub snapshot: String,
+    /// The job that a shard is a part of.
+    pub parent: Option<JobId>,
+    /// What a shard that is done hands to its parent.
+    pub result: Vec<u8>,
 }
 
 /// What a new job starts with.
@@ -89,6 +97,8 @@ pub struct NewJob {
     pub spec: JobSpec,
     /// The snapshot it reads; empty for a backup.
     pub snapshot: String,
+    /// The job that a shard is a part of.
+    pub parent: Option<JobId>,
 }
 
 /// Adds a queued job.
@@ -98,25 +108,27 @@ pub(crate) async fn insert(tx: &mut Tx, id: JobId, run: RunId, new: &NewJob) -> 
     let sql = "INSERT INTO jobs (tenant_id, job_id, run_id, resource_id, workload, kind, class, state, spec, attempts, \
                not_before_ms, published_at_ms, fence_generation, fence_attempt, lease_until_ms, worker, account, \
                items_expected, code, message, traceparent, created_ms, started_ms, finished_ms, pin, pin_hash, failed, \
-               snapshot_id) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, 0, 0, 0, 0, 0, '', $9, 0, '', '', $10, \
-               $11, 0, 0, $12, '', '[]', $13)";
+               snapshot_id, parent) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, 0, 0, 0, 0, 0, '', $9, 0, '', '', \
+               $10, $11, 0, 0, $12, '', '[]', $13, $14)";
     let query = sqlx::query(sql).bind(new.tenant.to_string()).bind(id.to_string()).bind(run.to_string());
     let query = query.bind(new.resource.to_string()).bind(new.workload.as_str()).bind(new.kind.as_str());
     let query = query.bind(new.class.as_str()).bind(spec).bind(account);
     let query = query.bind(holdfast_runtime::trace_context::inject()).bind(tx.now).bind(Vec::<u8>::new());
-    query.bind(new.snapshot.clone()).execute(tx.on()).await?;
+    query.bind(new.snapshot.clone()).bind(parent_text(new.parent)).execute(tx.on()).await?;
     Ok(())
 }
 
 /// Reads a job within a transaction, and keeps others from changing it until that ends.
 pub(crate) async fn load(tx: &mut Tx, id: JobId) -> Result<JobRow, Error> {
+    find(tx, id).await?.ok_or_else(|| not_found(&id.to_string()))
+}
+
+/// The same for a job that may be gone: a shard whose parent does not want it any more.
+pub(crate) async fn find(tx: &mut Tx, id: JobId) -> Result<Option<JobRow>, Error> {
     let sql =
         tx.locking("SELECT * FROM jobs WHERE job_id = $1", "SELECT * FROM jobs WHERE job_id = $1 FOR UPDATE");
     let query = sqlx::query(sql).bind(id.to_string());
-    match query.fetch_optional(tx.on()).await? {
-        Some(row) => read(&row),
-        None => Err(not_found(&id.to_string())),
-    }
+    query.fetch_optional(tx.on()).await?.as_ref().map(read).transpose()
 }
 
 /// Writes a job back; it must still be as `before` says.
@@ -124,8 +136,8 @@ pub(crate) async fn save(tx: &mut Tx, before: &JobRow, job: &JobRow) -> Result<(
     let sql = "UPDATE jobs SET state = $1, attempts = $2, not_before_ms = $3, published_at_ms = $4, \
                fence_generation = $5, fence_attempt = $6, lease_until_ms = $7, worker = $8, account = $9, \
                items_expected = $10, code = $11, message = $12, started_ms = $13, finished_ms = $14, pin = $15, \
-               pin_hash = $16, failed = $17, snapshot_id = $18, claimed_by = $19 \
-               WHERE tenant_id = $20 AND job_id = $21 AND state = $22 AND fence_generation = $23 AND fence_attempt = $24";
+               pin_hash = $16, failed = $17, snapshot_id = $18, claimed_by = $19, result = $20 \
+               WHERE tenant_id = $21 AND job_id = $22 AND state = $23 AND fence_generation = $24 AND fence_attempt = $25";
     let query =
         sqlx::query(sql).bind(job.state.as_str()).bind(i64::from(job.attempts)).bind(job.not_before_ms);
     let query =
@@ -135,6 +147,7 @@ pub(crate) async fn save(tx: &mut Tx, before: &JobRow, job: &JobRow) -> Result<(
     let query =
         query.bind(job.started_ms).bind(job.finished_ms).bind(job.pin.clone()).bind(job.pin_hash.clone());
     let query = query.bind(job.failed.clone()).bind(job.snapshot.clone()).bind(job.claimed_by.clone());
+    let query = query.bind(STANDARD.encode(&job.result));
     let query = query.bind(before.tenant.to_string()).bind(before.id.to_string()).bind(before.state.as_str());
     let query = query.bind(big(before.fence.generation.0)).bind(big(before.fence.attempt));
     if query.execute(tx.on()).await?.rows_affected() == 1 { Ok(()) } else { Err(Error::LostRace) }
@@ -168,7 +181,36 @@ pub(crate) async fn unfinished_backup(tx: &mut Tx, new: &NewJob) -> Result<Optio
     row.map(|row| Ok((row.word("job_id")?, row.word("run_id")?))).transpose()
 }
 
+/// The shards of a job, the oldest first; nobody else changes them until the transaction ends.
+pub(crate) async fn load_shards(tx: &mut Tx, parent: JobId) -> Result<Vec<JobRow>, Error> {
+    let sql = tx.locking(
+        "SELECT * FROM jobs WHERE parent = $1 ORDER BY created_ms, job_id",
+        "SELECT * FROM jobs WHERE parent = $1 ORDER BY created_ms, job_id FOR UPDATE",
+    );
+    sqlx::query(sql).bind(parent.to_string()).fetch_all(tx.on()).await?.iter().map(read).collect()
+}
+
+/// Deletes a shard; a worker that runs it hears so at its next heartbeat.
+pub(crate) async fn delete_shard(tx: &mut Tx, shard: JobId) -> Result<(), Error> {
+    let sql = "DELETE FROM jobs WHERE job_id = $1 AND parent <> ''";
+    sqlx::query(sql).bind(shard.to_string()).execute(tx.on()).await?;
+    Ok(())
+}
+
+/// Deletes the shards of a job that has ended: there is nobody to hand a result to.
+pub(crate) async fn delete_shards(tx: &mut Tx, parent: JobId) -> Result<(), Error> {
+    let sql = "DELETE FROM jobs WHERE parent = $1";
+    sqlx::query(sql).bind(parent.to_string()).execute(tx.on()).await?;
+    Ok(())
+}
+
 impl Catalog {
+    /// The shards of a job, the oldest first.
+    pub async fn shards(&self, parent: JobId) -> Result<Vec<JobRow>, Error> {
+        let query = sqlx::query("SELECT * FROM jobs WHERE parent = $1 ORDER BY created_ms, job_id");
+        query.bind(parent.to_string()).fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
     /// Looks a job up.
     pub async fn job(&self, id: JobId) -> Result<JobRow, Error> {
         let query = sqlx::query("SELECT * FROM jobs WHERE job_id = $1").bind(id.to_string());
@@ -190,10 +232,11 @@ impl Catalog {
         query.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
-    /// Every job of a run.
+    /// Every job of a run that was asked for: not the shards that a backup is split into.
     pub async fn jobs_of_run(&self, run: RunId) -> Result<Vec<JobRow>, Error> {
-        let query = sqlx::query("SELECT * FROM jobs WHERE run_id = $1 ORDER BY created_ms, job_id")
-            .bind(run.to_string());
+        let query =
+            sqlx::query("SELECT * FROM jobs WHERE run_id = $1 AND parent = '' ORDER BY created_ms, job_id")
+                .bind(run.to_string());
         query.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
@@ -218,9 +261,10 @@ impl Catalog {
         })
     }
 
-    /// How many jobs are in a state.
+    /// How many jobs are in a state, shards not counted.
     pub async fn count_jobs(&self, state: JobState) -> Result<u64, Error> {
-        let query = sqlx::query("SELECT COUNT(*) AS n FROM jobs WHERE state = $1").bind(state.as_str());
+        let query = sqlx::query("SELECT COUNT(*) AS n FROM jobs WHERE state = $1 AND parent = ''")
+            .bind(state.as_str());
         query.fetch_one(&self.pool).await?.count("n")
     }
 }
@@ -259,7 +303,18 @@ pub(crate) fn read(row: &AnyRow) -> Result<JobRow, Error> {
         pin_hash: row.text("pin_hash")?,
         failed: row.text("failed")?,
         snapshot: row.text("snapshot_id")?,
+        parent: match row.text("parent")?.as_str() {
+            "" => None,
+            _ => Some(row.word("parent")?),
+        },
+        result: STANDARD
+            .decode(row.text("result")?)
+            .map_err(|_| Error::CatalogDamaged { column: "result" })?,
     })
+}
+
+fn parent_text(parent: Option<JobId>) -> String {
+    parent.map(|id| id.to_string()).unwrap_or_default()
 }
 
 pub(crate) fn encode_account(account: &Account) -> Result<String, Error> {

@@ -9,8 +9,11 @@ use super::{Catalog, Columns as _, Dialect};
 use crate::error::Error;
 
 /// Every migration: its number and its SQL, in which `BYTES` stands for the database's type for raw bytes.
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("../../migrations/1.sql")), (2, include_str!("../../migrations/2.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../../migrations/1.sql")),
+    (2, include_str!("../../migrations/2.sql")),
+    (3, include_str!("../../migrations/3.sql")),
+];
 
 /// Applies what is missing; says whether it made the catalog. Several coordinators may start at once: the transaction lets one
 /// of them do it.

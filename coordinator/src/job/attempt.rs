@@ -45,10 +45,7 @@ pub(super) async fn load_fenced(
     fence: Fence,
     states: &[JobState],
 ) -> Result<JobRow, Error> {
-    let job = job::load(tx, id).await?;
-    if job.fence == fence && states.contains(&job.state) {
-        Ok(job)
-    } else {
-        Err(Error::Fenced { job: id, fence })
-    }
+    // A shard that nobody wants any more is not there.
+    let job = job::find(tx, id).await?.filter(|job| job.fence == fence && states.contains(&job.state));
+    job.ok_or(Error::Fenced { job: id, fence })
 }

@@ -19,10 +19,11 @@ pub async fn heartbeat(
     lease: Duration,
 ) -> Result<Option<JobRow>, Error> {
     crate::catalog::write!(catalog, tx => {
-        let before = job::load(&mut tx, attempt.job).await?;
-        let is_current =
-            before.fence == attempt.fence && matches!(before.state, JobState::Running | JobState::Committing);
-        if is_current {
+        let is_current = |job: &JobRow| {
+            job.fence == attempt.fence && matches!(job.state, JobState::Running | JobState::Committing)
+        };
+        // A shard that nobody wants any more is not there.
+        if let Some(before) = job::find(&mut tx, attempt.job).await?.filter(is_current) {
             attempt.check_worker(&before)?;
             let mut job = before.clone();
             job.lease_until_ms = tx.now + i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);

@@ -13,3 +13,4 @@ pub mod record_commit;
 pub mod release;
 pub mod spec;
 pub mod state;
+pub mod sync_shards;

@@ -49,5 +49,6 @@ async fn record(tx: &mut Tx, before: &JobRow) -> Result<(), Error> {
     job.snapshot = pin.snapshot.to_string();
     job.finished_ms = tx.now;
     job.pin = Vec::new();
+    job::delete_shards(tx, job.id).await?;
     job::save(tx, before, &job).await
 }

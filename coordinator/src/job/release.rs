@@ -98,11 +98,12 @@ fn give_back(job: &mut JobRow, now: i64, delay: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives a job up, visibly; for a backup, its resource shows it.
+/// Gives a job up, visibly, and with it its shards; for a backup, its resource shows it.
 pub(super) async fn park(tx: &mut Tx, job: &mut JobRow) -> Result<(), Error> {
     apply(job, Command::Park)?;
     job.finished_ms = tx.now;
     job.published_at_ms = 0;
+    job::delete_shards(tx, job.id).await?;
     if job.kind == holdfast_model::JobKind::Backup {
         resource::set_result(tx, job, "parked", None).await?;
     }

@@ -1,6 +1,6 @@
 //! What a job is asked to do, as it stands in the job row.
 
-use holdfast_model::{ConflictPolicy, ExportFormat, ResourceId, SnapshotId};
+use holdfast_model::{ConflictPolicy, ExportFormat, JobId, ResourceId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 /// The part of a job that depends on its kind.
@@ -9,6 +9,13 @@ use serde::{Deserialize, Serialize};
 pub enum JobSpec {
     /// Makes the next snapshot.
     Backup,
+    /// Fetches a part of a backup's content.
+    Shard {
+        /// The backup.
+        parent: JobId,
+        /// What the backup's worker wrote, in base64: sealed with the resource's key.
+        input: String,
+    },
     /// Writes a snapshot back.
     Restore {
         /// What is restored.

@@ -23,6 +23,8 @@ pub enum Command {
     Return,
     /// It is given up.
     Park,
+    /// Its worker wants others to help. It stays where it is.
+    Split,
     /// The operator tries it again.
     RetryByHand,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Command {
             Self::Finish => "finished",
             Self::Return => "returned",
             Self::Park => "parked",
+            Self::Split => "split: only a backup can",
             Self::RetryByHand => "retried: only a parked job can",
         })
     }
@@ -51,6 +54,7 @@ pub const TRANSITIONS: &[(JobState, Command, JobState)] = &[
     (JobState::Running, Command::Finish, JobState::Done),
     (JobState::Running, Command::Return, JobState::Queued),
     (JobState::Running, Command::Park, JobState::Parked),
+    (JobState::Running, Command::Split, JobState::Running),
     (JobState::Committing, Command::Park, JobState::Parked),
     (JobState::Parked, Command::RetryByHand, JobState::Queued),
 ];
@@ -71,7 +75,7 @@ pub fn apply(job: &mut JobRow, command: Command) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    const COMMANDS: [Command; 8] = [
+    const COMMANDS: [Command; 9] = [
         Command::Claim,
         Command::Prepare,
         Command::Record,
@@ -79,6 +83,7 @@ mod tests {
         Command::Finish,
         Command::Return,
         Command::Park,
+        Command::Split,
         Command::RetryByHand,
     ];
 
@@ -96,7 +101,8 @@ mod tests {
         for command in COMMANDS {
             assert_eq!(next(JobState::Done, command), None);
         }
-        let starts: Vec<_> = TRANSITIONS.iter().filter(|(_, _, to)| *to == JobState::Running).collect();
+        let starts: Vec<_> =
+            TRANSITIONS.iter().filter(|(from, _, to)| *to == JobState::Running && from != to).collect();
         assert_eq!(starts, [&(JobState::Queued, Command::Claim, JobState::Running)]);
     }
 

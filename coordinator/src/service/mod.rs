@@ -1,6 +1,7 @@
 //! The gRPC edge: requests to typed ids, one domain call, its answer. Nothing is decided here.
 
 pub mod operator;
+mod shards;
 pub mod worker_api;
 
 use holdfast_model::Role;
@@ -21,6 +22,7 @@ pub static ROLE_TABLE: RoleTable = RoleTable(&[
     ("/holdfast.coordinator.v1.WorkerApi/RecordCommit", WORKER),
     ("/holdfast.coordinator.v1.WorkerApi/FinishJob", WORKER),
     ("/holdfast.coordinator.v1.WorkerApi/ReleaseJob", WORKER),
+    ("/holdfast.coordinator.v1.WorkerApi/SyncShards", WORKER),
     ("/holdfast.coordinator.v1.OperatorApi/ConnectTenant", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/ListTenants", OPERATOR),
     ("/holdfast.coordinator.v1.OperatorApi/ListResources", OPERATOR),

@@ -1,4 +1,4 @@
-//! What workers call: claim, heartbeat, commit, finish, release. Served by every coordinator, leading or not.
+//! What workers call: claim, heartbeat, commit, finish, release, and the shards of a backup. Served by every coordinator, leading or not.
 //!
 //! Key material and tokens leave only in the answer to a claim or heartbeat whose fence is current.
 
@@ -16,7 +16,8 @@ use holdfast_proto::{
         BackupSpec, ClaimRequest, ClaimResponse, ExportSpec, FinishJobRequest, FinishJobResponse,
         GraphAccess, GraphToken, HeartbeatRequest, HeartbeatResponse, Keys, Lease, PrepareCommitRequest,
         PrepareCommitResponse, RecordCommitRequest, RecordCommitResponse, RejectedToken, ReleaseJobRequest,
-        ReleaseJobResponse, ReleaseReason, RestoreSpec, VerifySpec, lease, worker_api_server::WorkerApi,
+        ReleaseJobResponse, ReleaseReason, RestoreSpec, SyncShardsRequest, SyncShardsResponse, VerifySpec,
+        lease, worker_api_server::WorkerApi,
     },
     storage as wire,
 };
@@ -30,15 +31,16 @@ use crate::{
     job::{
         attempt::Attempt,
         claim::{Claimed, claim},
-        finish::finish,
+        finish::{Finished, finish},
         heartbeat::heartbeat,
         prepare_commit::{Prepared, prepare_commit},
         record_commit::record_commit,
         release::{Reason, Released, release},
         spec::JobSpec,
+        sync_shards::sync_shards,
     },
     metrics,
-    service::actor,
+    service::{actor, shards},
 };
 
 /// A Graph token is replaced when it lives shorter than this.
@@ -52,6 +54,8 @@ struct Issued {
     fence: Fence,
     graph_ms: Millis,
     session_ms: Millis,
+    /// The fence in the session token: of a shard, its parent's.
+    session_fence: Fence,
 }
 
 /// The service.
@@ -83,10 +87,7 @@ impl WorkerApi for WorkerService {
         let held = heartbeat(&self.core.catalog, &attempt, &progress, request.items_expected, length).await?;
         let answer = match held {
             Some(row) => self.extend(&row, rejection).await,
-            None => {
-                self.forget(attempt.job);
-                HeartbeatResponse { stop: true, ..Default::default() }
-            }
+            None => self.stop(attempt.job),
         };
         Ok(Response::new(answer))
     }
@@ -127,9 +128,13 @@ impl WorkerApi for WorkerService {
         let worker = actor(&request)?;
         let request = request.into_inner();
         let attempt = attempt(worker, &request.job, request.fence)?;
-        let account = required("account", request.account)?.into();
-        let failed: Vec<FailedItem> = request.failed.into_iter().map(failed_item).collect();
-        finish(&self.core.catalog, &attempt, &account, &failed, &request.summary).await?;
+        let finished = Finished {
+            account: required("account", request.account)?.into(),
+            failed: request.failed.into_iter().map(failed_item).collect(),
+            summary: request.summary,
+            result: request.result.to_vec(),
+        };
+        finish(&self.core.catalog, &attempt, &finished).await?;
         self.forget(attempt.job);
         Ok(Response::new(FinishJobResponse {}))
     }
@@ -155,6 +160,18 @@ impl WorkerApi for WorkerService {
         release(&self.core.catalog, &released, self.core.options.max_attempts).await?;
         self.forget(released.attempt.job);
         Ok(Response::new(ReleaseJobResponse {}))
+    }
+
+    async fn sync_shards(
+        &self,
+        request: Request<SyncShardsRequest>,
+    ) -> Result<Response<SyncShardsResponse>, Status> {
+        let worker = actor(&request)?;
+        let request = request.into_inner();
+        let attempt = attempt(worker, &request.job, request.fence)?;
+        let wanted = shards::wanted(request.wanted)?;
+        let states = sync_shards(&self.core.catalog, &attempt, &wanted).await?;
+        Ok(Response::new(shards::answer(states)))
     }
 }
 
@@ -200,11 +217,13 @@ impl WorkerService {
         let keys = core.job_keys(&tenant, &resource).await?;
         let layout = core.layout().await?;
         let (_, epoch) = core.catalog.numbers().await?;
-        let (session_token, session_ms) = core.session_token(&subject(job), verbs(job.kind)).await?;
+        let session_fence = self.session_fence(job).await?;
+        let (session_token, session_ms) =
+            core.session_token(&subject(job, session_fence), verbs(job.kind)).await?;
         let graph = self.graph_access(job, &tenant).await?;
         let graph_ms =
             graph.as_ref().and_then(|graph| graph.token.as_ref()).map_or(Millis::MAX, |t| t.expires_at_ms);
-        self.remember(job.id, Issued { fence: job.fence, graph_ms, session_ms });
+        self.remember(job.id, Issued { fence: job.fence, graph_ms, session_ms, session_fence });
         let spec = self.spec(claimed, epoch.0).await?;
         Ok(Lease {
             job: job.id.0.to_vec().into(),
@@ -233,6 +252,7 @@ impl WorkerService {
                 epoch,
                 retain_until_ms: 0,
             }),
+            JobSpec::Shard { input, .. } => lease::Spec::Shard(shards::spec(&input)?),
             JobSpec::Restore { snapshot, paths, into, conflict, restore_key, .. } => {
                 let (pin, conflict) = (pin_of(snapshot).await?, conflict.to_string());
                 lease::Spec::Restore(RestoreSpec { pin, paths, into, conflict, restore_key })
@@ -250,7 +270,7 @@ impl WorkerService {
     /// Where and as whom the worker calls Microsoft; none for what only reads storage.
     async fn graph_access(&self, job: &JobRow, tenant: &TenantRow) -> Result<Option<GraphAccess>, Error> {
         let (app, user) = match &job.spec {
-            JobSpec::Backup => (App::Backup, job.resource),
+            JobSpec::Backup | JobSpec::Shard { .. } => (App::Backup, job.resource),
             JobSpec::Restore { target, .. } => (App::Restore, *target),
             JobSpec::Export { .. } | JobSpec::Verify { .. } => return Ok(None),
         };
@@ -270,22 +290,33 @@ impl WorkerService {
         }))
     }
 
+    /// The fence that storage is shown: a shard writes for its parent, and a fence of its own would shut the parent out.
+    async fn session_fence(&self, job: &JobRow) -> Result<Fence, Error> {
+        match job.parent {
+            None => Ok(job.fence),
+            Some(parent) => Ok(self.core.catalog.job(parent).await?.fence),
+        }
+    }
+
+    /// The answer to a heartbeat of a job that is over, or was never the caller's.
+    fn stop(&self, job: JobId) -> HeartbeatResponse {
+        self.forget(job);
+        HeartbeatResponse { stop: true, ..Default::default() }
+    }
+
     /// The answer to a heartbeat that was accepted. A token that cannot be had now comes with a later one.
     async fn extend(&self, job: &JobRow, rejection: Option<Rejection>) -> HeartbeatResponse {
         let now = self.core.clock.now_ms();
         let mut issued = self.issued_to(job);
         let mut answer = HeartbeatResponse { lease_ms: lease_ms(&self.core), ..Default::default() };
-        if issued.session_ms < now + SESSION_TOKEN_LIFE_MS / 2 {
-            match self.core.session_token(&subject(job), verbs(job.kind)).await {
-                Ok((token, expires)) => {
-                    issued.session_ms = expires;
-                    answer.session_token = Some(token);
-                }
-                Err(error) => tracing::warn!(job = %job.id, %error, "no new session token this time"),
-            }
+        match self.next_session_token(job, &mut issued).await {
+            Ok(token) => answer.session_token = token,
+            // A shard ends with its parent.
+            Err(Error::NotFound { .. }) => return self.stop(job.id),
+            Err(error) => tracing::warn!(job = %job.id, %error, "no new session token this time"),
         }
-        let needs_graph =
-            matches!(job.kind, JobKind::Backup | JobKind::Restore) && job.state == JobState::Running;
+        let calls = matches!(job.kind, JobKind::Backup | JobKind::BackupShard | JobKind::Restore);
+        let needs_graph = calls && job.state == JobState::Running;
         let is_due = rejection.is_some() || issued.graph_ms < now + GRAPH_TOKEN_MARGIN_MS;
         if needs_graph && is_due {
             match self.next_graph_token(job, rejection.as_ref()).await {
@@ -301,6 +332,22 @@ impl WorkerService {
         }
         self.remember(job.id, issued);
         answer
+    }
+
+    /// Another session token, where the one before ends soon or its fence is old.
+    async fn next_session_token(
+        &self,
+        job: &JobRow,
+        issued: &mut Issued,
+    ) -> Result<Option<wire::SessionToken>, Error> {
+        let fence = self.session_fence(job).await?;
+        let is_young = issued.session_ms >= self.core.clock.now_ms() + SESSION_TOKEN_LIFE_MS / 2;
+        if is_young && issued.session_fence == fence {
+            return Ok(None);
+        }
+        let (token, expires) = self.core.session_token(&subject(job, fence), verbs(job.kind)).await?;
+        (issued.session_ms, issued.session_fence) = (expires, fence);
+        Ok(Some(token))
     }
 
     /// The token that comes next; none where a rejected one cannot be replaced yet.
@@ -346,19 +393,14 @@ fn attempt(worker: Actor, job: &[u8], fence: Option<wire::Fence>) -> Result<Atte
     Ok(Attempt { job: id("job", job)?, fence: required("fence", fence)?.into(), worker })
 }
 
-fn subject(job: &JobRow) -> TokenFor {
-    TokenFor {
-        tenant: job.tenant,
-        resource: job.resource,
-        workload: job.workload,
-        job: job.id,
-        fence: job.fence,
-    }
+fn subject(job: &JobRow, fence: Fence) -> TokenFor {
+    TokenFor { tenant: job.tenant, resource: job.resource, workload: job.workload, job: job.id, fence }
 }
 
 fn verbs(kind: JobKind) -> &'static [Verb] {
     match kind {
         JobKind::Backup => &[Verb::Read, Verb::Write, Verb::Commit],
+        JobKind::BackupShard => &[Verb::Read, Verb::Write],
         JobKind::Restore | JobKind::Export | JobKind::Verify => &[Verb::Read],
     }
 }

@@ -6,6 +6,7 @@ mod contention;
 mod postgres;
 mod protection;
 mod scenarios;
+mod shards;
 mod world;
 
 use world::World;
@@ -25,7 +26,7 @@ async fn open_at_once(url: &str) {
 macro_rules! suite {
     ($($part:ident::$scenario:ident),+ $(,)?) => {
         mod sqlite {
-            use super::{contention, protection, scenarios};
+            use super::{contention, protection, scenarios, shards};
 
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $scenario() {
@@ -97,4 +98,10 @@ suite!(
     contention::what_a_broken_queue_did_not_take_is_not_published,
     contention::no_pause_lasts_longer_than_a_day,
     contention::every_claim_leaves_one_audit_row,
+    shards::shards_are_made_once_and_tell_how_they_stand,
+    shards::a_shard_that_is_not_wanted_any_more_is_stopped,
+    shards::only_the_parents_current_attempt_has_shards,
+    shards::what_a_shard_may_cost_the_catalog_is_limited,
+    shards::shards_stay_while_their_parent_waits_and_end_with_it,
+    shards::a_shard_is_no_backup_of_its_resource,
 );

@@ -5,7 +5,7 @@ use holdfast_coordinator::{
     catalog::{audit::Actor, failed::FailedItem, job::NewJob},
     job::{
         attempt::Attempt,
-        finish::finish,
+        finish::{Finished, finish},
         heartbeat::heartbeat,
         prepare_commit::{Prepared, prepare_commit},
         record_commit::record_commit,
@@ -111,7 +111,7 @@ pub async fn nobody_but_the_worker_that_claimed_a_job_speaks_for_it(world: World
     refused(heartbeat(&world.catalog, &stranger, &account, 2, LEASE).await.map(drop));
     refused(prepare_commit(&world.catalog, &prepared, LEASE).await.map(drop));
     refused(release(&world.catalog, &released, MAX_ATTEMPTS).await);
-    refused(finish(&world.catalog, &stranger, &account, &[], "").await);
+    refused(finish(&world.catalog, &stranger, &Finished { account, ..Finished::default() }).await);
     let row = world.catalog.job(job).await.unwrap();
     assert_eq!((row.state, row.account), (JobState::Running, Account::default()), "nothing happened");
 

@@ -10,7 +10,7 @@ use holdfast_coordinator::{
         attempt::Attempt,
         claim::claim,
         expire::expire,
-        finish::finish,
+        finish::{Finished, finish},
         heartbeat::heartbeat,
         release::{Reason, Released, release, retry_by_hand},
         spec::JobSpec,
@@ -60,7 +60,7 @@ pub async fn one_mailbox_is_backed_up_by_one_job_at_a_time(world: World) {
     // Another coordinator queued it before the first was there to be joined.
     let sql = "INSERT INTO jobs SELECT tenant_id, 'ffffffffffffffffffffffffffffffff', run_id, resource_id, workload, \
                kind, class, 'queued', spec, 0, 0, 0, 0, 0, 0, '', account, 0, '', '', '', created_ms, 0, 0, pin, '', \
-               '[]', '', '' FROM jobs";
+               '[]', '', '', '', '' FROM jobs";
     world.tamper(sql).await;
     let second = JobId([0xff; 16]);
     assert!(world.claim(second, LEASE).await.is_none());
@@ -186,7 +186,7 @@ pub async fn a_zombie_commits_nothing(world: World) {
     let successor = world.claim(job, LEASE).await.unwrap();
     fenced(world.prepare(&zombie, &pin_of(&zombie), vec![]).await);
     fenced(world.record(&zombie, &pin_of(&zombie)).await);
-    fenced(finish(&world.catalog, &attempt(&zombie.job), &Account::default(), &[], "").await);
+    fenced(finish(&world.catalog, &attempt(&zombie.job), &Finished::default()).await);
     let released = Released {
         attempt: attempt(&zombie.job),
         reason: Reason::Permanent,
@@ -472,9 +472,14 @@ pub async fn a_finished_job_is_finished_once(world: World) {
     let job = world.start(&[new]).await[0];
     let claimed = world.claim(job, LEASE).await.unwrap();
     let account = Account { listed: 4, stored: 3, incomplete: 2, failed_permanent: 1, ..Account::default() };
-    let failed = [failed_item("1", "Corrupt")];
+    let finished = Finished {
+        account,
+        failed: vec![failed_item("1", "Corrupt")],
+        summary: "1 of 4 is damaged".to_owned(),
+        result: Vec::new(),
+    };
     for _ in 0..2 {
-        finish(&world.catalog, &attempt(&claimed.job), &account, &failed, "1 of 4 is damaged").await.unwrap();
+        finish(&world.catalog, &attempt(&claimed.job), &finished).await.unwrap();
     }
     let row = world.catalog.job(job).await.unwrap();
     assert_eq!(
@@ -484,6 +489,6 @@ pub async fn a_finished_job_is_finished_once(world: World) {
     assert!(row.failed.contains("Corrupt"));
     let backup = world.queued(1).await;
     let claimed = world.claim(backup, LEASE).await.unwrap();
-    let outcome = finish(&world.catalog, &attempt(&claimed.job), &account, &[], "").await;
+    let outcome = finish(&world.catalog, &attempt(&claimed.job), &finished).await;
     assert!(matches!(outcome, Err(Error::Transition { .. })), "a backup ends with a commit only");
 }

@@ -168,6 +168,7 @@ pub fn new_backup(tenant: TenantId, resource: ResourceId) -> NewJob {
         class: JobClass::FirstFull,
         spec: JobSpec::Backup,
         snapshot: String::new(),
+        parent: None,
     }
 }
 

@@ -9,9 +9,14 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use holdfast_repository::{
     ChildEntry, ChunkStore, FolderKey, ItemEntry, ItemKey, JobKeys, SnapshotWriter, TreeReader, TreeRoots,
+    WriterOptions,
 };
 
+use super::BackupContext;
 use crate::JobError;
+
+/// Plaintext bytes that a writer beside the snapshot may have on their way: the least that a writer takes.
+const SIDE_BYTES: usize = 4 << 20;
 
 /// A manifest that is being edited.
 pub struct Manifest {
@@ -59,7 +64,7 @@ impl Manifest {
         roots: TreeRoots,
         folder: [u8; 16],
     ) -> BoxStream<'static, Result<ChildEntry, holdfast_repository::Error>> {
-        TreeReader::new(self.store.clone(), &self.keys, roots).children(FolderKey(folder))
+        self.reader(roots).children(FolderKey(folder))
     }
 
     /// Everything in merged trees.
@@ -67,7 +72,19 @@ impl Manifest {
         &self,
         roots: TreeRoots,
     ) -> BoxStream<'static, Result<(ItemKey, ItemEntry), holdfast_repository::Error>> {
-        TreeReader::new(self.store.clone(), &self.keys, roots).items()
+        self.reader(roots).items()
+    }
+
+    /// Reads other trees of the same resource.
+    pub fn reader(&self, roots: TreeRoots) -> TreeReader {
+        TreeReader::new(self.store.clone(), &self.keys, roots)
+    }
+
+    /// Writes trees beside the snapshot: of properties only, so it needs little room.
+    pub fn side_writer(&self, context: &BackupContext) -> SnapshotWriter {
+        let options = WriterOptions { in_flight_bytes: SIDE_BYTES, ..WriterOptions::default() };
+        let (store, keys, pool) = (self.store.clone(), self.keys.clone(), context.shared.pool.clone());
+        SnapshotWriter::create(store, keys, pool, options, None)
     }
 
     /// The storage id of the trees' roots.

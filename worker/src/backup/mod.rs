@@ -5,6 +5,7 @@
 
 mod manifest;
 mod progress;
+mod shard;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +23,8 @@ use holdfast_repository::{
 
 pub use manifest::{Manifest, key};
 pub use progress::Progress;
+pub use shard::{FinishedShard, ShardBoard, ShardEnds, ShardJob, ShardStanding, ShardState, WantedShard};
+pub(crate) use shard::{RESULT_CONTEXT, seal_input};
 
 use crate::{CheckpointEvery, JobError, memory::MemoryBudget, workload, workload::collect::ItemFailure};
 
@@ -50,6 +53,10 @@ pub struct BackupOptions {
     pub page_buffer_bytes: u64,
     /// Bytes on their way to storage.
     pub in_flight_bytes: usize,
+    /// A drive with more files to fetch than this is split into shards of so many; 0: never.
+    pub shard_files: usize,
+    /// While all shards are with other workers, it is asked so often how they stand.
+    pub shard_wait: Duration,
     /// The pause before a content is asked for again.
     pub content_retry: Duration,
     /// The worker's name, for people.
@@ -103,6 +110,8 @@ pub struct Ends {
     pub keys: Arc<JobKeys>,
     /// Job checkpoints.
     pub checkpoints: Arc<dyn CheckpointSink>,
+    /// Where other workers are asked to help; without one the job does everything itself.
+    pub shards: Option<Arc<dyn ShardBoard>>,
     /// The job checkpoint of an earlier attempt.
     pub resume: Option<Bytes>,
     /// Told about as it goes.
@@ -125,6 +134,8 @@ pub struct BackupContext {
     pub sequence: Sequence,
     /// Job checkpoints.
     pub checkpoints: Arc<dyn CheckpointSink>,
+    /// Where other workers are asked to help; none in a shard.
+    pub shards: Option<Arc<dyn ShardBoard>>,
     /// An earlier attempt's job checkpoint, opened; it fits this base and sequence, and the workload can read it.
     pub resume: Option<Vec<u8>>,
     /// How it works.
@@ -137,7 +148,7 @@ pub struct BackupContext {
 
 /// What a workload has brought together.
 pub struct Collected {
-    /// The sums.
+    /// The sums; of requests and stored bytes, only those of shards.
     pub account: Account,
     /// What the next run starts from.
     pub state: Vec<u8>,
@@ -196,8 +207,8 @@ impl BackupJob {
         context.manifest.writer().merge().await?;
         let stats = context.manifest.writer().stats();
         let account = Account {
-            bytes_stored: stats.bytes_stored,
-            requests: context.graph.requests(),
+            bytes_stored: collected.account.bytes_stored + stats.bytes_stored,
+            requests: collected.account.requests + context.graph.requests(),
             ..collected.account
         };
         progress.set(account);
@@ -261,27 +272,31 @@ impl BackupJob {
             Some((roots, body)) => (Some(roots), Some(body)),
             None => (base.as_ref().map(|header| header.roots), None),
         };
-        let options =
-            WriterOptions { in_flight_bytes: self.options.in_flight_bytes, ..WriterOptions::default() };
-        let writer = SnapshotWriter::create(
-            ends.store.clone(),
-            ends.keys.clone(),
-            shared.pool.clone(),
-            options,
-            roots,
-        );
         Ok(BackupContext {
             graph: ends.graph,
             user: self.user.clone(),
-            manifest: Manifest::new(writer, ends.store, ends.keys),
+            manifest: new_manifest((ends.store, ends.keys), &self.options, &shared, roots),
             base,
             base_pin,
             sequence: self.sequence,
             checkpoints: ends.checkpoints,
+            shards: ends.shards,
             resume,
             options: self.options.clone(),
             shared,
             progress: ends.progress,
         })
     }
+}
+
+/// A manifest on trees that are there, or on nothing.
+fn new_manifest(
+    (store, keys): (Arc<dyn ChunkStore>, Arc<JobKeys>),
+    options: &BackupOptions,
+    shared: &Shared,
+    roots: Option<TreeRoots>,
+) -> Manifest {
+    let options = WriterOptions { in_flight_bytes: options.in_flight_bytes, ..WriterOptions::default() };
+    let writer = SnapshotWriter::create(store.clone(), keys.clone(), shared.pool.clone(), options, roots);
+    Manifest::new(writer, store, keys)
 }

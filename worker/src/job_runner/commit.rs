@@ -10,7 +10,10 @@ use holdfast_proto::coordinator::{PrepareCommitRequest, RecordCommitRequest};
 use holdfast_runtime::Shutdown;
 use holdfast_storage_client::{CommitOutcome, StorageSession};
 
-use super::{JobRunner, Running, lease::BackupSpec, or_shutdown, reported, session::SessionCheckpoints};
+use super::{
+    JobRunner, Running, lease::BackupSpec, or_shutdown, reported, session::SessionCheckpoints,
+    shard::CoordinatorBoard,
+};
 use crate::{
     JobError,
     backup::{BackupJob, Ends, FinishedBackup},
@@ -55,6 +58,7 @@ impl JobRunner {
             store: Arc::new(session.clone()),
             keys: lease.keys.clone(),
             checkpoints: Arc::new(SessionCheckpoints::new(session.clone(), lease.fence)),
+            shards: Some(Arc::new(CoordinatorBoard::new(self.coordinator.clone(), lease))),
             resume: self.checkpoint(running).await,
             progress: running.progress.clone(),
         };

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use holdfast_graph_client::{AccessToken, Cloud, GraphClient, GraphOptions, HeldToken, QuotaLedger};
 use holdfast_model::{
     Clock, ConflictPolicy, Epoch, ExportFormat, Fence, JobClass, JobId, JobKind, Layout, ResourceId,
@@ -50,6 +51,11 @@ pub(crate) struct ExportSpec {
     pub out: PathBuf,
 }
 
+/// What a shard is to do.
+pub(crate) struct ShardSpec {
+    pub input: Bytes,
+}
+
 /// What a verify is to do.
 pub(crate) struct VerifySpec {
     pub pin: Pin,
@@ -61,6 +67,7 @@ pub(crate) enum Spec {
     Restore(RestoreSpec),
     Export(ExportSpec),
     Verify(VerifySpec),
+    Shard(ShardSpec),
 }
 
 struct Access {
@@ -232,5 +239,6 @@ fn read_spec(spec: lease::Spec) -> Result<Spec, JobError> {
             pin: Pin::decode(&spec.pin)?,
             sample_percent: spec.sample_percent.clamp(1, 100),
         }),
+        lease::Spec::Shard(spec) => Spec::Shard(ShardSpec { input: spec.input }),
     })
 }

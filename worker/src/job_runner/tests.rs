@@ -14,7 +14,7 @@ use holdfast_proto::{
     coordinator::{
         BackupSpec, ClaimResponse, FinishJobResponse, GraphAccess, GraphToken, HeartbeatResponse, Keys,
         Lease, PrepareCommitRequest, PrepareCommitResponse, RecordCommitRequest, RecordCommitResponse,
-        ReleaseJobResponse, lease,
+        ReleaseJobResponse, SyncShardsRequest, SyncShardsResponse, lease,
         worker_api_server::{WorkerApi, WorkerApiServer},
     },
     status::ErrorCode,
@@ -81,6 +81,13 @@ impl WorkerApi for Edge {
         &self,
         _: Request<ReleaseJobRequest>,
     ) -> Result<Response<ReleaseJobResponse>, Status> {
+        not_here()
+    }
+
+    async fn sync_shards(
+        &self,
+        _: Request<SyncShardsRequest>,
+    ) -> Result<Response<SyncShardsResponse>, Status> {
         not_here()
     }
 }

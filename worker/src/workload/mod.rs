@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use holdfast_model::Workload;
-use holdfast_repository::ContentPart;
+use holdfast_repository::{ContentPart, TreeRoots};
 
 use crate::{
     JobError,
-    backup::{BackupContext, Collected},
+    backup::{BackupContext, Collected, FinishedShard},
     restore::{RestoreContext, Restored},
 };
 
@@ -48,6 +48,16 @@ pub trait ProtectedWorkload: Send + Sync {
 
     /// Brings the manifest up to date with Microsoft.
     async fn back_up(&self, context: &Arc<BackupContext>) -> Result<Collected, JobError>;
+
+    /// Fetches a part of the content of a backup that runs elsewhere. Most workloads are not split: their limits are those of one
+    /// mailbox, and one worker reaches them.
+    async fn fetch_shard(
+        &self,
+        _context: &Arc<BackupContext>,
+        _input: TreeRoots,
+    ) -> Result<FinishedShard, JobError> {
+        Err(JobError::NotSplit)
+    }
 
     /// Whether a stored item and its content fit together; else what is wrong, as a code.
     fn check(&self, meta: &[u8], parts: &[ContentPart]) -> Result<(), &'static str>;

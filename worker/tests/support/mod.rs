@@ -31,7 +31,7 @@ use holdfast_repository::{
 use holdfast_runtime::{SystemClock, SystemRandom};
 use holdfast_worker::{
     CheckpointEvery, JobError,
-    backup::{BackupJob, BackupOptions, CheckpointSink, Ends, FinishedBackup, Progress, Shared},
+    backup::{BackupJob, BackupOptions, CheckpointSink, Ends, FinishedBackup, Progress, ShardBoard, Shared},
     memory::MemoryBudget,
     restore::{RestoreJob, Restored},
     workload::snapshot_folders::SnapshotFolders,
@@ -109,6 +109,8 @@ pub struct World {
     pub user: SimUser,
     pub base: Option<Pin>,
     pub checkpoints: Arc<Checkpoints>,
+    /// Who helps.
+    pub shards: Option<Arc<dyn ShardBoard>>,
     pub options: BackupOptions,
     pub shared: Shared,
     /// How long a request may wait before the job is deferred.
@@ -156,11 +158,14 @@ impl World {
             user,
             base: None,
             checkpoints: Arc::default(),
+            shards: None,
             options: BackupOptions {
                 fetches: 4,
                 checkpoint_every: CheckpointEvery { items: 1_000_000, seconds: 1_000_000 },
                 flags_every: 0,
                 drive_versions: 0,
+                shard_files: 0,
+                shard_wait: Duration::from_millis(5),
                 page_buffer_bytes: 4 << 20,
                 in_flight_bytes: 16 << 20,
                 content_retry: Duration::from_millis(5),
@@ -218,6 +223,7 @@ impl World {
             store: self.store.clone(),
             keys: self.keys.clone(),
             checkpoints: self.checkpoints.clone(),
+            shards: self.shards.clone(),
             resume: self.checkpoints.newest.lock().unwrap().clone(),
             progress: self.progress.clone(),
         };

@@ -60,6 +60,7 @@ impl OperatorService {
                     class: if is_first { JobClass::FirstFull } else { JobClass::Incremental },
                     spec: JobSpec::Backup,
                     snapshot: String::new(),
+                    parent: None,
                 });
             }
         }
@@ -124,6 +125,7 @@ pub(super) fn reading_job(snapshot: &SnapshotRow, kind: JobKind, class: JobClass
         class,
         spec: JobSpec::Backup,
         snapshot: snapshot.id.to_string(),
+        parent: None,
     }
 }
 

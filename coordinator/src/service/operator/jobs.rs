@@ -48,7 +48,13 @@ impl OperatorService {
             serde_json::from_str(&row.failed).map_err(|_| Error::CatalogDamaged { column: "failed" })?;
         let job = JobNames::new(&self.core.catalog).wire(&row).await?;
         let groups = groups_of(&job, &failed);
-        Ok(GetJobResponse { job: Some(job), failed: failed.into_iter().map(wire_item).collect(), groups })
+        let shards = self.core.catalog.shards(row.id).await?;
+        Ok(GetJobResponse {
+            job: Some(job),
+            failed: failed.into_iter().map(wire_item).collect(),
+            groups,
+            shards: JobNames::new(&self.core.catalog).all(&shards).await?,
+        })
     }
 
     pub(super) async fn run(&self, _: &Actor, request: GetRunRequest) -> Result<GetRunResponse, Error> {
@@ -131,6 +137,7 @@ impl<'a> JobNames<'a> {
             not_before_ms: ms(row.not_before_ms),
             code: row.code.clone(),
             message: row.message.clone(),
+            parent: row.parent.map(|id| id.to_string()).unwrap_or_default(),
         })
     }
 }

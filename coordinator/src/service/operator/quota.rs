@@ -100,7 +100,7 @@ fn client_id(tenant: &TenantRow, app: App) -> &str {
 /// As whom, and in whose mailbox, a job calls Microsoft; none for what only reads storage.
 fn calls_microsoft(job: &JobRow) -> Option<(App, holdfast_model::ResourceId)> {
     match &job.spec {
-        JobSpec::Backup => Some((App::Backup, job.resource)),
+        JobSpec::Backup | JobSpec::Shard { .. } => Some((App::Backup, job.resource)),
         JobSpec::Restore { target, .. } => Some((App::Restore, *target)),
         JobSpec::Export { .. } | JobSpec::Verify { .. } => None,
     }

@@ -105,6 +105,11 @@ pub struct DriveItem {
 }
 
 impl DriveItem {
+    /// Reads one from JSON, [`Self::raw`] of an earlier one for example, which has no [`Self::download_url`].
+    pub fn from_json(raw: &[u8]) -> Result<Self, serde_json::Error> {
+        Self::from_object(raw)
+    }
+
     /// Whether it is a notebook or a part of one: its content often cannot be had.
     pub fn is_notebook(&self) -> bool {
         match &self.kind {

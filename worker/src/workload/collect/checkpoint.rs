@@ -10,10 +10,13 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use holdfast_repository::StoreError;
+use holdfast_model::JobId;
+use holdfast_repository::{StoreError, TreeRoots};
 use serde::{Deserialize, Serialize};
 
-use super::{Collector, FetchError, ItemFailure, Source, State, consider::Fetched, ledger::Ledger};
+use super::{
+    Collector, FetchError, ItemFailure, Source, State, consider::Fetched, ledger::Ledger, split::Unmerged,
+};
 use crate::{JobError, backup::seal_checkpoint, metrics};
 
 /// Job checkpoints above this are not written: the pin owners take no larger ones.
@@ -29,6 +32,25 @@ pub struct OpenContainer {
     pub next: String,
     /// It is a page of an initial round.
     pub is_full: bool,
+}
+
+/// A shard that is not merged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptShard {
+    id: JobId,
+    /// The roots of its input, in hexadecimal.
+    input: String,
+}
+
+impl KeptShard {
+    pub fn of(shard: &Unmerged) -> Self {
+        Self { id: shard.id, input: hex::encode(shard.input.to_bytes()) }
+    }
+
+    fn read(&self) -> Option<Unmerged> {
+        let input = TreeRoots::from_bytes(&hex::decode(&self.input).ok()?).ok()?;
+        Some(Unmerged { id: self.id, input })
+    }
 }
 
 /// How far an attempt got.
@@ -50,6 +72,9 @@ pub struct Checkpoint {
     /// The rest of the ids that the base's run listed and did not find.
     #[serde(default)]
     pub gone_before: BTreeSet<String>,
+    /// In the order in which they were made. Their items are listed, without an outcome, and not pending.
+    #[serde(default)]
+    pub shards: Vec<KeptShard>,
     pub removed_count: u64,
     pub bytes_read: u64,
     /// Items that were listed, packed; see [`Self::with_ledger`].
@@ -60,6 +85,7 @@ impl Checkpoint {
     /// Reads it with its ledger; none when it is of another version or damaged.
     pub fn read(body: &[u8]) -> Option<(Self, Ledger)> {
         let checkpoint: Self = serde_json::from_slice(body).ok()?;
+        checkpoint.unmerged()?;
         let ledger = checkpoint.ledger()?;
         Some((checkpoint, ledger))
     }
@@ -74,10 +100,16 @@ impl Checkpoint {
 
     /// The ledger; none when it is damaged.
     fn ledger(&self) -> Option<Ledger> {
-        let mut ledger = Ledger::unpack(&STANDARD.decode(&self.listed).ok()?, &self.pending)?;
+        let mut ledger =
+            Ledger::unpack(&STANDARD.decode(&self.listed).ok()?, &self.pending, !self.shards.is_empty())?;
         ledger.removed = self.removed_count;
         ledger.bytes_read = self.bytes_read;
         Some(ledger)
+    }
+
+    /// The shards; none when they are damaged.
+    pub fn unmerged(&self) -> Option<Vec<Unmerged>> {
+        self.shards.iter().map(KeptShard::read).collect()
     }
 
     /// The removed ids with the key of the container they were removed from.
@@ -153,6 +185,9 @@ impl<S: Source> Collector<S> {
         let roots = self.context.manifest.merge().await?;
         let mut pending = self.pending.clone();
         for (id, container) in self.ledger.unsettled() {
+            if self.split.is_in_shard(id) {
+                continue;
+            }
             pending.entry(id.to_owned()).or_insert_with(|| self.path(container).to_owned());
         }
         let checkpoint = Checkpoint {
@@ -163,6 +198,7 @@ impl<S: Source> Collector<S> {
             removed: self.removed.iter().map(|(id, key)| (id.clone(), hex::encode(key))).collect(),
             pending,
             gone_before: self.gone_before.clone(),
+            shards: self.split.kept(),
             ..Checkpoint::default()
         };
         let body = serde_json::to_vec(&checkpoint.with_ledger(&self.ledger))
@@ -175,7 +211,9 @@ impl<S: Source> Collector<S> {
             return Ok(());
         }
         metrics::checkpoint(sealed.len());
-        match self.context.checkpoints.put(sealed, &self.context.manifest.root_ids(&roots)).await {
+        let mut root_ids = self.context.manifest.root_ids(&roots);
+        root_ids.extend(self.shard_root_ids());
+        match self.context.checkpoints.put(sealed, &root_ids).await {
             Ok(()) => Ok(()),
             Err(error @ StoreError::Unavailable { .. }) => {
                 tracing::warn!(%error, "job checkpoint was not written, going on without");

@@ -3,23 +3,37 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use holdfast_graph_client::{ErrorClass, GraphError};
-use holdfast_repository::{ContentSource, EntryFlags, ItemEntry};
+use holdfast_graph_client::GraphError;
+use holdfast_repository::{ContentSource, EntryFlags, ItemEntry, ItemFields};
 
 use super::{
     Collector, Content, FetchError, Found, Held, ItemFailure, Judgement, Source,
-    failed::MAX_FAILED,
-    ledger::{IdHash, Listed, Outcome, id_hash},
+    failed::{MAX_FAILED, Refusal, RefusalKind},
+    ledger::{BEFORE_RESUME, IdHash, Listed, Outcome, id_hash},
     reconcile::Round,
 };
 use crate::{JobError, backup::key};
 
+/// A listed item whose content is to be fetched, here or by a shard.
+pub(super) struct ToFetch<I> {
+    pub item: Box<I>,
+    pub change: [u8; 16],
+    pub container: u32,
+}
+
 /// An item whose content was asked for.
 pub(super) struct Fetched<S: Source> {
-    item: Box<S::Item>,
-    change: [u8; 16],
-    container: u32,
+    what: ToFetch<S::Item>,
     pub(super) result: Result<Found, FetchError>,
+}
+
+/// A new version of an item, wherever it was fetched.
+pub(super) struct Fresh {
+    pub fields: ItemFields,
+    pub meta: Bytes,
+    pub content: ContentSource,
+    /// Where something of it is missing: the code, and the path of its place.
+    pub missing: Option<(String, String)>,
 }
 
 /// What has to be done for the content of a listed item.
@@ -56,6 +70,7 @@ impl<S: Source> Collector<S> {
         if self.is_replay(&id, change, round).await? {
             return Ok(());
         }
+        self.split.forget(&id);
         let before = self.ledger.get(&hash).and_then(|listed| listed.outcome);
         self.ledger.list(&id, Listed::new(round.container, round.number, change));
         let verdict = match self.context.manifest.entry(&id).await? {
@@ -64,15 +79,31 @@ impl<S: Source> Collector<S> {
             }
             _ => Verdict::Fetch(None),
         };
-        let Verdict::Fetch(held) = verdict else { return Ok(()) };
+        let what = ToFetch { item, change, container: round.container };
+        match verdict {
+            Verdict::Settled => Ok(()),
+            Verdict::Fetch(Some(held)) => self.fetch(what, Some(held)).await,
+            Verdict::Fetch(None) => match self.gather(what).await? {
+                Some(what) => self.fetch(what, None).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Fetches an item here, as soon as one of the fetches before has ended.
+    pub(super) async fn fetch(
+        &mut self,
+        what: ToFetch<S::Item>,
+        held: Option<Held<S::Stored>>,
+    ) -> Result<(), JobError> {
         while self.in_flight.len() >= self.context.options.fetches {
             self.settle_next().await?;
         }
-        let (source, container) = (Arc::clone(&self.source), round.container);
-        self.fetching.insert(hash);
+        let source = Arc::clone(&self.source);
+        self.fetching.insert(id_hash(source.id(&what.item)));
         self.in_flight.start(async move {
-            let result = source.fetch(&item, held).await;
-            Fetched { item, change, container, result }
+            let result = source.fetch(&what.item, held).await;
+            Fetched { what, result }
         });
         Ok(())
     }
@@ -82,8 +113,11 @@ impl<S: Source> Collector<S> {
     async fn is_replay(&mut self, id: &str, change: [u8; 16], round: Round) -> Result<bool, JobError> {
         let hash = id_hash(id);
         let Some(before) = self.ledger.get(&hash).copied() else { return Ok(false) };
-        if before.change == change && before.container == round.container {
-            self.ledger.list(id, Listed { round: round.number, ..before });
+        // What an earlier attempt gave to a shard has no outcome, and no place among the containers of this one.
+        let is_adopted = before.container == BEFORE_RESUME && before.outcome.is_none();
+        if before.change == change && (before.container == round.container || is_adopted) {
+            let (container, round) = (round.container, round.number);
+            self.ledger.list(id, Listed { container, round, ..before });
             return Ok(true);
         }
         if self.fetching.contains(&hash) {
@@ -161,11 +195,21 @@ impl<S: Source> Collector<S> {
     }
 
     pub(super) async fn settle(&mut self, fetched: Fetched<S>) -> Result<(), JobError> {
-        let Fetched { item, change, container, result } = fetched;
+        let Fetched { what: ToFetch { item, change, container }, result } = fetched;
         let id = self.source.id(&item).to_owned();
         self.fetching.remove(&id_hash(&id));
         match result {
-            Ok(Found::Content(content)) => self.store((&id, &item, container), change, content).await,
+            Ok(Found::Content(content)) => {
+                self.ledger.bytes_read += content.size;
+                let Content { meta, drafts, size, missing } = content;
+                let fresh = Fresh {
+                    fields: self.source.fields(&item, change, size),
+                    meta,
+                    content: ContentSource::of(drafts),
+                    missing: missing.map(|code| (code, self.path_of(&item, container))),
+                };
+                self.store(&id, fresh).await
+            }
             Ok(Found::Same { entry, meta }) => self.keep(&item, change, &entry, meta).await,
             Err(FetchError::Job(error)) => Err(error),
             Err(FetchError::Graph(error)) => {
@@ -175,32 +219,22 @@ impl<S: Source> Collector<S> {
         }
     }
 
-    async fn store(
-        &mut self,
-        (id, item, container): (&str, &S::Item, u32),
-        change: [u8; 16],
-        content: Content,
-    ) -> Result<(), JobError> {
-        self.ledger.bytes_read += content.size;
-        let outcome = if content.missing.is_some() { Outcome::Incomplete } else { Outcome::Stored };
+    /// Puts a new version into the snapshot, unless the item was removed in the meantime.
+    pub(super) async fn store(&mut self, id: &str, fresh: Fresh) -> Result<(), JobError> {
+        let outcome = if fresh.missing.is_some() { Outcome::Incomplete } else { Outcome::Stored };
         if !self.ledger.settle(&id_hash(id), outcome, true) {
             return Ok(());
         }
         if self.context.manifest.entry(id).await?.is_none() {
             self.state.items += 1;
         }
-        let fields = self.source.fields(item, change, content.size);
-        let source = match content.drafts.is_empty() {
-            true => ContentSource::None,
-            false => ContentSource::New(content.drafts),
-        };
-        self.context.manifest.writer().put_item(key(id), fields, content.meta, source).await?;
-        match content.missing {
+        let Fresh { fields, meta, content, missing } = fresh;
+        self.context.manifest.writer().put_item(key(id), fields, meta, content).await?;
+        match missing {
             None => {
                 self.failed.remove(id);
             }
-            Some(code) => {
-                let path = self.path_of(item, container);
+            Some((code, path)) => {
                 let attempts = self.attempts.get(id).copied().unwrap_or(0) + 1;
                 self.failed.insert(id.to_owned(), ItemFailure::partial(id, &path, code, attempts));
             }
@@ -219,9 +253,24 @@ impl<S: Source> Collector<S> {
         if JobError::is_fatal_for_job(&error) {
             return Err(error.into());
         }
+        self.settle_refusal(id, path, Refusal::of(&error)).await
+    }
+
+    /// The same for what Microsoft said to anybody.
+    pub(super) async fn settle_refusal(
+        &mut self,
+        id: &str,
+        path: &str,
+        refusal: Refusal,
+    ) -> Result<(), JobError> {
         let hash: IdHash = id_hash(id);
         let entry = self.context.manifest.entry(id).await?;
-        if error.class() == ErrorClass::Gone {
+        let outcome = match refusal.kind {
+            RefusalKind::Gone => Outcome::Gone,
+            RefusalKind::Retryable => Outcome::FailedRetryable,
+            RefusalKind::Permanent => Outcome::FailedPermanent,
+        };
+        if outcome == Outcome::Gone {
             self.ledger.settle(&hash, Outcome::Gone, entry.is_some());
             self.forget_failure(id);
             if self.state.gone.len() < MAX_FAILED {
@@ -229,12 +278,11 @@ impl<S: Source> Collector<S> {
             }
             return Ok(());
         }
-        let outcome = if error.is_retryable() { Outcome::FailedRetryable } else { Outcome::FailedPermanent };
         if !self.ledger.settle(&hash, outcome, entry.is_some()) {
             return Ok(());
         }
         let attempts = self.attempts.get(id).copied().unwrap_or(0) + 1;
-        let mut failed = ItemFailure::of(id, path, &error, attempts);
+        let mut failed = ItemFailure::refused(id, path, refusal, attempts);
         if let Some(entry) = entry {
             failed.stale = true;
             self.mark_stale(id, &entry).await?;
@@ -245,7 +293,7 @@ impl<S: Source> Collector<S> {
     }
 
     /// The path of the place where an item is: its own, that of its parent among the containers, or where it was listed.
-    fn path_of(&self, item: &S::Item, container: u32) -> String {
+    pub(super) fn path_of(&self, item: &S::Item, container: u32) -> String {
         let parent = self.source.parent(item);
         self.source
             .path(item)

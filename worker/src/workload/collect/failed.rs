@@ -1,6 +1,6 @@
 //! The failed list: what a snapshot lacks, kept in its header and retried first by the next run.
 
-use holdfast_graph_client::GraphError;
+use holdfast_graph_client::{ErrorClass, GraphError};
 use holdfast_proto::coordinator::FailedItem;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,44 @@ pub const MAX_FAILED: usize = 20_000;
 /// Runs that ask for a failed item by its id. After them it is parked: it stays on the list, and is asked for again when Microsoft
 /// reports it changed, or lists everything.
 pub const PARKED_AFTER: u32 = 10;
+
+/// Why Microsoft did not give an item, as far as its account needs to know; a shard hands it to its parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// Microsoft's code, or ours.
+    pub code: String,
+    /// What follows from it.
+    pub kind: RefusalKind,
+    /// Microsoft's name for the last request.
+    #[serde(default)]
+    pub request_id: String,
+}
+
+/// What follows from a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RefusalKind {
+    /// The item is not there any more.
+    Gone,
+    /// It may work next time.
+    Retryable,
+    /// It will not.
+    Permanent,
+}
+
+impl Refusal {
+    /// Of an error that does not end the whole job.
+    pub fn of(error: &GraphError) -> Self {
+        let kind = match (error.class(), error.is_retryable()) {
+            (ErrorClass::Gone, _) => RefusalKind::Gone,
+            (_, true) => RefusalKind::Retryable,
+            (_, false) => RefusalKind::Permanent,
+        };
+        let request_id = error.request_id().unwrap_or_default().to_owned();
+        Self { code: error.code().to_owned(), kind, request_id }
+    }
+}
 
 /// One item that could not be backed up or restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,13 +82,18 @@ impl ItemFailure {
 
     /// Describes a failure of Microsoft's.
     pub fn of(id: &str, path: &str, error: &GraphError, attempts: u32) -> Self {
+        Self::refused(id, path, Refusal::of(error), attempts)
+    }
+
+    /// The same, from what a shard says.
+    pub(super) fn refused(id: &str, path: &str, refusal: Refusal, attempts: u32) -> Self {
         Self {
             id: id.to_owned(),
             path: path.to_owned(),
-            code: error.code().to_owned(),
-            retryable: error.is_retryable(),
+            code: refusal.code,
+            retryable: refusal.kind == RefusalKind::Retryable,
             attempts,
-            request_id: error.request_id().unwrap_or_default().to_owned(),
+            request_id: refusal.request_id,
             stale: false,
             is_partial: false,
         }

@@ -98,6 +98,11 @@ impl Ledger {
         self.listed.get(id)
     }
 
+    /// Whether this version was listed last and has no outcome.
+    pub fn lacks(&self, id: &IdHash, change: &[u8; 16]) -> bool {
+        self.listed.get(id).is_some_and(|listed| listed.outcome.is_none() && listed.change == *change)
+    }
+
     pub fn list(&mut self, id: &str, listed: Listed) {
         let hash = id_hash(id);
         if listed.outcome.is_none() {
@@ -185,9 +190,10 @@ impl Ledger {
 
     /// From a job checkpoint; none when it is damaged.
     ///
-    /// An entry without an outcome is left out: its id must be pending, and is asked for again. (A reader that does not know
-    /// of pending ids refuses such an entry, and the job starts from its base.)
-    pub fn unpack(bytes: &[u8], pending: &BTreeMap<String, String>) -> Option<Self> {
+    /// An entry without an outcome is left out: its id must be pending, and is asked for again. Or it is in a shard: then it
+    /// stays, and its id comes from there. (A reader that does not know of pending ids or of shards refuses such an entry, and
+    /// the job starts from its base.)
+    pub fn unpack(bytes: &[u8], pending: &BTreeMap<String, String>, has_shards: bool) -> Option<Self> {
         let (entries, rest) = bytes.as_chunks::<PACKED_BYTES>();
         if !rest.is_empty() {
             return None;
@@ -200,11 +206,12 @@ impl Ledger {
             if entry[16] == WITHOUT_OUTCOME && pending.contains(&id) {
                 continue;
             }
-            let listed = Listed {
-                outcome: Some(Outcome::from_code(entry[16])?),
-                is_held: entry[17] == 1,
-                ..Listed::new(BEFORE_RESUME, 0, [0; 16])
+            let outcome = match entry[16] {
+                WITHOUT_OUTCOME if has_shards => None,
+                code => Some(Outcome::from_code(code)?),
             };
+            let listed =
+                Listed { outcome, is_held: entry[17] == 1, ..Listed::new(BEFORE_RESUME, 0, [0; 16]) };
             ledger.listed.insert(id, listed);
         }
         Some(ledger)
@@ -237,10 +244,10 @@ mod tests {
         for (id, outcome) in ["a", "b", "c"].into_iter().zip(outcomes) {
             ledger.list(id, listed(Some(outcome)));
         }
-        let back = Ledger::unpack(&ledger.pack(), &BTreeMap::new()).unwrap();
+        let back = Ledger::unpack(&ledger.pack(), &BTreeMap::new(), false).unwrap();
         assert_eq!(back.account(3), ledger.account(3));
         assert_eq!((back.account(3).stored, back.account(3).incomplete), (1, 1));
-        assert!(Ledger::unpack(&[1, 2, 3], &BTreeMap::new()).is_none());
+        assert!(Ledger::unpack(&[1, 2, 3], &BTreeMap::new(), false).is_none());
     }
 
     #[test]
@@ -253,8 +260,11 @@ mod tests {
         ledger.unlist(&id_hash("b"));
         assert_eq!(ledger.unsettled().collect::<Vec<_>>(), [("c", 0)]);
         let pending = BTreeMap::from([("c".to_owned(), String::new())]);
-        let back = Ledger::unpack(&ledger.pack(), &pending).unwrap();
+        let back = Ledger::unpack(&ledger.pack(), &pending, false).unwrap();
         assert_eq!(back.close(1).unwrap().listed, 1, "what is pending is listed when it is asked for again");
-        assert!(Ledger::unpack(&ledger.pack(), &BTreeMap::new()).is_none(), "nothing is lost in silence");
+        assert!(
+            Ledger::unpack(&ledger.pack(), &BTreeMap::new(), false).is_none(),
+            "nothing is lost in silence"
+        );
     }
 }

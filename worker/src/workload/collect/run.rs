@@ -15,6 +15,7 @@ use super::{
     ledger::{IdHash, Ledger},
     lister::{Lister, Listing, ToList},
     reconcile::Round,
+    split::Split,
     state::ContainerState,
 };
 use crate::{
@@ -44,6 +45,7 @@ pub struct Collector<S: Source> {
     pub(super) open: BTreeMap<String, OpenContainer>,
     pub(super) in_flight: Fetches<Fetched<S>>,
     pub(super) fetching: HashSet<IdHash>,
+    pub(super) split: Split<S>,
     pub(super) since_checkpoint: u64,
     pub(super) checkpointed_at: Duration,
 }
@@ -74,6 +76,7 @@ impl<S: Source> Collector<S> {
         for container in &containers {
             state.containers.entry(container.id.clone()).or_default();
         }
+        let unmerged = checkpoint.unmerged().unwrap_or_default();
         let checkpointed_at = context.shared.clock.monotonic();
         Ok(Self {
             source: Arc::new(source),
@@ -91,6 +94,7 @@ impl<S: Source> Collector<S> {
             open: checkpoint.open,
             in_flight: Fetches::new(),
             fetching: HashSet::new(),
+            split: Split::new(unmerged),
             since_checkpoint: 0,
             checkpointed_at,
         })
@@ -105,7 +109,8 @@ impl<S: Source> Collector<S> {
             tracing::error!(failed = self.failed.len(), "more items failed than a snapshot may list");
             return Err(JobError::TooManyFailed { failed: self.failed.len(), limit: MAX_FAILED });
         }
-        let account = self.ledger.close(self.state.items)?;
+        let mut account = self.ledger.close(self.state.items)?;
+        account.add(&self.split.cost());
         let failed = self.failed.into_values().collect();
         Ok(Collected { account, state: self.state.write(), failed, items: self.state.items })
     }
@@ -115,6 +120,7 @@ impl<S: Source> Collector<S> {
             self.context.progress.expect_items(self.containers.iter().map(|one| one.n_items).sum());
         }
         self.note_vanished_containers().await?;
+        self.adopt_shards().await?;
         self.ask_for_pending().await?;
         self.look_again().await?;
         let buffer_bytes = self.context.options.page_buffer_bytes;
@@ -123,6 +129,7 @@ impl<S: Source> Collector<S> {
             self.take(listing).await?;
             self.report();
         }
+        self.finish_split().await?;
         self.drain().await?;
         self.apply_removals().await?;
         S::correct(self).await
@@ -164,6 +171,7 @@ impl<S: Source> Collector<S> {
                 if let (Some(one), Some(next)) = (self.containers.get(round.container as usize), next) {
                     self.open.insert(one.id.clone(), OpenContainer { next, is_full: round.is_full });
                 }
+                self.merge_if_due().await?;
                 self.checkpoint_if_due().await
             }
             Listing::Restarted { round } => {
@@ -184,6 +192,7 @@ impl<S: Source> Collector<S> {
         };
         if link.is_some() && round.is_full && (round.is_restart || self.known.contains_key(&id)) {
             self.reconcile(round).await?;
+            self.forget_unreturned(round);
         }
         // Without a link the container is listed whole by the next run, or found to be gone.
         self.state.containers.insert(id.clone(), ContainerState { link: link.unwrap_or_default() });
@@ -193,9 +202,10 @@ impl<S: Source> Collector<S> {
     }
 
     pub(super) fn report(&self) {
-        let account = self.ledger.account(self.state.items);
-        let requests = self.context.graph.requests();
-        self.context.progress.set(holdfast_model::Account { requests, ..account });
+        let mut account = self.ledger.account(self.state.items);
+        account.requests = self.context.graph.requests();
+        account.add(&self.split.cost_so_far());
+        self.context.progress.set(account);
     }
 
     /// The workload.

@@ -218,6 +218,21 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// Fetches the content, or says that the stored one is still right.
     async fn fetch(&self, item: &Self::Item, held: Option<Held<Self::Stored>>) -> Result<Found, FetchError>;
 
+    /// The bytes of the item's content, where it may be fetched by a shard; without them it is fetched by the run that lists.
+    fn shard_size(&self, _item: &Self::Item) -> Option<u64> {
+        None
+    }
+
+    /// What a shard needs to know of the item. Only of one that has a [`Self::shard_size`].
+    fn for_shard(&self, _item: &Self::Item) -> Bytes {
+        Bytes::new()
+    }
+
+    /// The item again, from what [`Self::for_shard`] gave.
+    fn rebuild(&self, _stored: &[u8]) -> Result<Self::Item, JobError> {
+        Err(JobError::NotSplit)
+    }
+
     /// A delta cannot be had for this container now; a plain listing can.
     fn wants_plain_listing(&self, _error: &GraphError) -> bool {
         false

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use holdfast_graph_client::{Change, DriveItem, DriveItemKind, GraphError, SharingChanges};
 use holdfast_repository::{EntryFlags, EntryKind, FolderKey, ItemEntry, ItemFields, TreeRoots};
@@ -103,6 +104,20 @@ impl Source for DriveSource {
             // Only folders have 0.
             sort: if is_folder { 0 } else { item.modified_ms.unwrap_or(0).max(1) },
         }
+    }
+
+    /// A folder costs nothing to fetch.
+    fn shard_size(&self, item: &DriveItem) -> Option<u64> {
+        matches!(item.kind, DriveItemKind::File { .. }).then_some(item.size)
+    }
+
+    /// Without its address, which would open the content: the shard asks for another.
+    fn for_shard(&self, item: &DriveItem) -> Bytes {
+        item.raw.clone()
+    }
+
+    fn rebuild(&self, stored: &[u8]) -> Result<DriveItem, JobError> {
+        DriveItem::from_json(stored).map_err(|source| JobError::Stored { what: "item of a shard", source })
     }
 
     /// Folders are items of a drive too: they have times, permissions and names of their own.
