@@ -1,7 +1,7 @@
 # The only entry point, for people and for continuous integration.
 # `make demo` shows it, `make test` proves it; both install what they need on Debian 12 with a Rust toolchain, as root.
 
-.PHONY: demo test lint unit e2e sim bench bench-have bench-ingest bench-pipeline bench-profile bench-rivals services clean
+.PHONY: demo test lint unit e2e sim bench bench-have bench-ingest bench-pipeline bench-profile bench-rivals bench-quota services clean
 
 # Builds the binary and runs the main job on a simulated tenant. Nothing is left but target/.
 demo: build-tools
@@ -60,6 +60,14 @@ bench-rivals: build-tools
 	deploy/install-rivals.sh restic rustic borg
 	cargo build --release --locked --bin holdfast
 	cargo bench --locked -p holdfast-tests --bench rivals -- $(MIB)
+
+# How much of Microsoft's limits is used: `make bench-quota`, `make bench-quota MIN=2 WINDOW=60 VARIANTS=alone,shared`.
+MIN ?= 10
+WINDOW ?=
+VARIANTS ?= alone,shared,killed,emptied
+bench-quota: services
+	cargo build --release --locked --bin holdfast
+	cargo bench --locked -p holdfast-tests --bench quota -- minutes=$(MIN) window=$(WINDOW) variants=$(VARIANTS)
 
 # Installs RabbitMQ, Redis, PostgreSQL, SeaweedFS (an S3 server), cargo-nextest and the independent reader's libraries where
 # they are missing. Starts nothing: the tests start their own.

@@ -23,6 +23,8 @@ pub struct CountersSnapshot {
     pub resource_units: u64,
     /// 429 answers.
     pub throttled_429: u64,
+    /// Mailbox (or `sharepoint`) → why → 429 and 509 answers.
+    pub throttled: BTreeMap<String, BTreeMap<String, u64>>,
     /// Requests to a mailbox or a drive before the Retry-After it was told had passed (300 ms of grace).
     pub early_after_429: u64,
     /// Calls that would have sent mail to people.

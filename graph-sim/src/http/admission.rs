@@ -112,11 +112,12 @@ pub(crate) fn admit(
         }
         Err(refused) => refused,
     };
-    let early = u64::from(refused.early);
+    let (early, reason) = (u64::from(refused.early), refused.reason.name());
     let refusal = Refusal::from(refused);
     world.counters.with(|all| {
         all.throttled_429 += u64::from(refusal.status == 429);
         all.early_after_429 += early;
+        *all.throttled.entry(scope.name(world).into()).or_default().entry(reason.into()).or_default() += 1;
     });
     Err(refusal)
 }

@@ -89,6 +89,20 @@ pub(crate) enum Reason {
     Fault,
 }
 
+impl Reason {
+    /// The name it is counted by.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Concurrency => "concurrency",
+            Self::Window => "window",
+            Self::Upload => "upload",
+            Self::Bandwidth => "bandwidth",
+            Self::StillBlocked => "still blocked",
+            Self::Fault => "fault",
+        }
+    }
+}
+
 /// A refusal with what to say about when to come back.
 #[derive(Clone, Debug)]
 pub(crate) struct Throttled {

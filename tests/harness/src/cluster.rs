@@ -2,6 +2,7 @@
 //! ones.
 
 mod grow;
+mod runs;
 
 use std::{
     path::{Path, PathBuf},
@@ -12,8 +13,7 @@ use std::{
 use holdfast_model::Role;
 use holdfast_proto::{
     coordinator::{
-        AppRegistration, ConnectTenantRequest, GetRunRequest, GetStatusRequest, Job, ListSnapshotsRequest,
-        Snapshot, StartBackupRequest, StartRestoreRequest, operator_api_client::OperatorApiClient,
+        AppRegistration, ConnectTenantRequest, GetStatusRequest, operator_api_client::OperatorApiClient,
     },
     signed::Signer,
 };
@@ -43,12 +43,18 @@ pub struct ClusterOptions {
     pub nodes: Vec<&'static str>,
     pub lease_seconds: u64,
     pub slots: u32,
+    /// Options of every worker beside its slots and its services, as TOML lines.
+    pub worker: String,
+    /// Whether workers share one quota ledger; otherwise each counts for itself.
+    pub shares_quota: bool,
     /// The `[quota]` section of every worker, as TOML lines.
     pub quota: String,
     /// The `[storage]` section of every worker, as TOML lines; empty for the defaults.
     pub storage: String,
     /// Options of every storage node beside its place and certificates, as TOML lines.
     pub node: String,
+    /// Nodes that keep a record.
+    pub copies: u8,
     /// Sites that have a record before it is acknowledged.
     pub ack_sites: u8,
     /// The `[telemetry]` section of every process, as TOML lines; empty for the defaults.
@@ -63,10 +69,13 @@ impl Default for ClusterOptions {
             nodes: vec!["a", "a", "b", "b"],
             lease_seconds: 8,
             slots: 3,
+            worker: String::new(),
+            shares_quota: true,
             // A dead worker's slots come back well before a test loses patience.
             quota: "slot-ttl-s = 15\n".to_owned(),
             storage: String::new(),
             node: "capacity = \"100GiB\"\n".to_owned(),
+            copies: 2,
             ack_sites: 2,
             telemetry: String::new(),
         }
@@ -190,68 +199,6 @@ impl Cluster {
         };
         self.operator().connect_tenant(request).await.expect("connect the tenant");
     }
-
-    /// Starts a backup of everybody's mail, which the scenarios compare: the run's id.
-    pub async fn start_backup(&self, tenant: &str) -> String {
-        self.start_backup_at(0, tenant).await
-    }
-
-    /// The same at one coordinator of several.
-    pub async fn start_backup_at(&self, index: usize, tenant: &str) -> String {
-        let workloads = vec!["mail".to_owned()];
-        let request = StartBackupRequest { tenant: tenant.to_owned(), workloads, ..Default::default() };
-        self.operator_at(index).start_backup(request).await.expect("start a backup").into_inner().run
-    }
-
-    pub async fn start_restore(&self, snapshot: &str) -> String {
-        let request = StartRestoreRequest {
-            snapshot: snapshot.to_owned(),
-            conflict: "skip".to_owned(),
-            ..Default::default()
-        };
-        self.operator().start_restore(request).await.expect("start a restore").into_inner().run
-    }
-
-    /// Jobs of a run from whichever coordinator answers.
-    pub async fn jobs(&self, run: &str) -> Option<Vec<Job>> {
-        for index in 0..self.addresses.len() {
-            let request = GetRunRequest { run: run.to_owned() };
-            if let Ok(answer) = self.operator_at(index).get_run(request).await {
-                return Some(answer.into_inner().jobs);
-            }
-        }
-        None
-    }
-
-    /// Waits until every job of a run is done; a parked job fails the test with its reason.
-    pub async fn finished(&self, run: &str, within: Duration) -> Vec<Job> {
-        eventually(&format!("run {run} finishes"), within, || async {
-            let jobs = self.jobs(run).await?;
-            let parked = jobs.iter().find(|job| job.state == "parked");
-            assert!(parked.is_none(), "a job was parked: {parked:?}");
-            jobs.iter().all(|job| job.state == "done").then_some(jobs)
-        })
-        .await
-    }
-
-    /// The newest snapshot of every mailbox of a tenant.
-    pub async fn newest_snapshots(&self, tenant: &str) -> Vec<Snapshot> {
-        let request = ListSnapshotsRequest {
-            tenant: tenant.to_owned(),
-            resource: String::new(),
-            workload: "mail".to_owned(),
-        };
-        let all =
-            self.operator().list_snapshots(request).await.expect("list snapshots").into_inner().snapshots;
-        let mut newest = std::collections::BTreeMap::<String, Snapshot>::new();
-        for snapshot in all {
-            let entry = newest.entry(snapshot.resource.clone()).or_insert_with(|| snapshot.clone());
-            if snapshot.sequence > entry.sequence {
-                *entry = snapshot;
-            }
-        }
-        newest.into_values().collect()
-    }
 }
 
 fn role(folder: &Path, name: &str, role: &'static str, config: &Path) -> Process {
@@ -366,13 +313,14 @@ fn coordinator(
     node_ports: &[u16],
 ) -> String {
     let mut text = format!(
-        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\nlisten = \"{listen}\"\nadmin-listen = \"{admin}\"\ncatalog-url = \"{}\"\nkey-file = {:?}\nsigning-key-file = {:?}\nredis-url = \"{}\"\nlease-seconds = {}\nterm-seconds = 5\nrepublish-after-seconds = 5\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}\n[pool]\nname = \"default\"\ncopies = 2\nack-sites = {}\n",
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\nlisten = \"{listen}\"\nadmin-listen = \"{admin}\"\ncatalog-url = \"{}\"\nkey-file = {:?}\nsigning-key-file = {:?}\nredis-url = \"{}\"\nlease-seconds = {}\nterm-seconds = 5\nrepublish-after-seconds = 5\n\n[queue]\namqp-url = \"{}\"\n\n{{tls}}\n[pool]\nname = \"default\"\ncopies = {}\nack-sites = {}\n",
         services.postgres.url(),
         folder.join("key.json"),
         folder.join("signing.key"),
         services.redis.url(),
         options.lease_seconds,
         services.rabbit.url(),
+        options.copies,
         options.ack_sites,
     );
     for (index, site) in options.nodes.iter().enumerate() {
@@ -389,10 +337,14 @@ fn pool_node(id: usize, site: &str, address: &str, duty: &str) -> String {
 }
 
 fn worker(services: &Services, options: &ClusterOptions, name: &str, addresses: &[String]) -> String {
+    let ledger = match options.shares_quota {
+        true => format!("redis-url = \"{}\"\n", services.redis.url()),
+        false => String::new(),
+    };
     format!(
-        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\nredis-url = \"{}\"\n\n[queue]\namqp-url = \"{}\"\n\n[quota]\n{}\n[storage]\n{}\n{{tls}}",
+        "cluster = \"{CLUSTER}\"\nname = \"{name}\"\ncoordinators = {addresses:?}\nslots = {}\n{ledger}{}\n[queue]\namqp-url = \"{}\"\n\n[quota]\n{}\n[storage]\n{}\n{{tls}}",
         options.slots,
-        services.redis.url(),
+        options.worker,
         services.rabbit.url(),
         options.quota,
         options.storage,

@@ -9,6 +9,7 @@ pub mod damage;
 pub mod eventually;
 pub mod lone_node;
 pub mod process;
+pub mod protected;
 pub mod records;
 pub mod services;
 pub mod sim;

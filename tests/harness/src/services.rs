@@ -101,9 +101,9 @@ fn broker(home: &Path, epmd_port: u16, dist_port: u16) -> Command {
     command
 }
 
-/// A Redis server.
+/// A Redis server that keeps nothing of itself: after a kill it comes back empty, or with what [`Redis::save`] wrote.
 pub struct Redis {
-    _process: Process,
+    process: Process,
     port: u16,
 }
 
@@ -128,7 +128,7 @@ impl Redis {
             command
         });
         answers(port, "Redis takes connections").await;
-        Self { _process: process, port }
+        Self { process, port }
     }
 
     pub fn url(&self) -> String {
@@ -140,6 +140,24 @@ impl Redis {
         let client = redis::Client::open(self.url()).expect("a valid URL");
         let mut connection = client.get_multiplexed_async_connection().await.expect("connect to Redis");
         redis::cmd("EXISTS").arg(key).query_async(&mut connection).await.expect("ask Redis")
+    }
+
+    /// Writes what it holds, to be there again after a kill.
+    pub async fn save(&self) {
+        let client = redis::Client::open(self.url()).expect("a valid URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("connect to Redis");
+        let () = redis::cmd("SAVE").query_async(&mut connection).await.expect("save Redis");
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again.
+    pub async fn restart(&mut self) {
+        self.process.restart();
+        answers(self.port, "Redis takes connections again").await;
     }
 
     /// Empties it, as a failover to an empty replica would.
