@@ -126,6 +126,8 @@ words!(
         Files = "files",
         /// Everything that is stored of an item: its properties as JSON, and beside it what hangs on it as files.
         Json = "json",
+        /// One zip archive of the files that the workload's own format has.
+        Zip = "zip",
     }
 );
 
@@ -137,7 +139,18 @@ impl ExportFormat {
             Self::Ics => workload == Workload::Calendar,
             Self::Vcf => workload == Workload::Contacts,
             Self::Files => workload == Workload::OneDrive,
-            Self::Json => true,
+            Self::Json | Self::Zip => true,
+        }
+    }
+
+    /// The format that other programs read items of a workload in: what a zip archive holds.
+    pub fn natural(workload: Workload) -> Self {
+        match workload {
+            Workload::Mail => Self::Eml,
+            Workload::Calendar => Self::Ics,
+            Workload::Contacts => Self::Vcf,
+            Workload::OneDrive => Self::Files,
+            Workload::Tasks => Self::Json,
         }
     }
 }

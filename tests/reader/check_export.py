@@ -4,6 +4,7 @@
     check_export.py vcf DIR     every .vcf file below DIR: its card
     check_export.py eml DIR     every .eml file below DIR: its headers
     check_export.py mbox DIR    every .mbox file below DIR: the headers of its messages
+    check_export.py zip DIR     every .zip file below DIR: names, times and hashes of its files
 """
 
 import base64
@@ -12,7 +13,9 @@ import email.policy
 import hashlib
 import json
 import mailbox
+import struct
 import sys
+import zipfile
 from pathlib import Path
 
 
@@ -43,6 +46,8 @@ def read_ics(path):
             "start": event.decoded("DTSTART").isoformat(),
             "end": event.decoded("DTEND").isoformat(),
             "rule": None if rule is None else rule.to_ical().decode(),
+            "missing_zones": sorted(calendar.get_missing_tzids()),
+            "zones": sorted(calendar.get_used_tzids()),
             "replaces": event.decoded("RECURRENCE-ID").isoformat() if "RECURRENCE-ID" in event else None,
             "cancelled": moments(event, "EXDATE"),
             "attendees": len(attendees) if isinstance(attendees, list) else 1,
@@ -77,12 +82,39 @@ def read_eml(path):
 
 def read_mbox(path):
     for message in mailbox.mbox(path, create=False):
-        yield {"file": path.name} | headers(message)
+        yield {"file": path.name, "path": str(path)} | headers(message)
+
+
+def modified(entry):
+    """When a file of an archive was changed, in seconds since 1970, by the extra field that Info-ZIP defines."""
+    extra = entry.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        if kind == 0x5455 and extra[4] & 1:
+            return struct.unpack_from("<i", extra, 5)[0]
+        extra = extra[4 + size :]
+    return None
+
+
+def read_zip(path):
+    from blake3 import blake3
+
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        for entry in archive.infolist():
+            yield {
+                "file": entry.filename,
+                "length": entry.file_size,
+                "modified": modified(entry),
+                "civil": list(entry.date_time),
+                "blake3": blake3(archive.read(entry)).hexdigest(),
+            }
 
 
 def main():
     kind, folder = sys.argv[1], Path(sys.argv[2])
-    read = {"ics": read_ics, "vcf": read_vcf, "eml": read_eml, "mbox": read_mbox}[kind]
+    readers = {"ics": read_ics, "vcf": read_vcf, "eml": read_eml, "mbox": read_mbox, "zip": read_zip}
+    read = readers[kind]
     found = [one for path in sorted(folder.rglob(f"*.{kind}")) for one in read(path)]
     json.dump(found, sys.stdout, default=str)
 

@@ -99,6 +99,12 @@ pub enum JobError {
         /// The limit.
         limit: usize,
     },
+    /// More folders than are read at once.
+    #[error("the snapshot has more than {limit} folders")]
+    TooManyFolders {
+        /// The limit.
+        limit: usize,
+    },
     /// What was stored by us cannot be read back.
     #[error("the stored {what} cannot be read")]
     Stored {
@@ -184,6 +190,11 @@ impl JobError {
                 ReleaseReason::Permanent,
                 "no-such-path",
                 format!("{self}: look with `holdfast browse`"),
+            ),
+            Self::TooManyFolders { .. } => release(
+                ReleaseReason::Permanent,
+                "too-many-folders",
+                format!("{self}, more than a job holds: please report this; `tests/reader` reads it without a limit"),
             ),
             Self::DriveGone => release(
                 ReleaseReason::Permanent,

@@ -1,11 +1,13 @@
 //! Exports a snapshot to files, without Microsoft: files per item in folders (`.eml`, `.ics`, `.vcf`, the files of a drive, JSON),
-//! or one `.mbox` per folder.
+//! one `.mbox` per folder, or one zip archive of the files.
 //!
 //! The invariant: a file under its final name is complete; it is written under another name first. Bytes are those of the
 //! stored MIME; only mbox quotes lines that begin with `From `, as its readers expect.
 
+mod archive;
 mod content_line;
 mod ics;
+mod ics_zone;
 mod json;
 mod mbox;
 mod names;
@@ -14,7 +16,6 @@ mod rrule;
 mod vcf;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -23,7 +24,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use holdfast_model::ExportFormat;
 use holdfast_record::Pin;
-use holdfast_repository::{ChunkStore, ItemEntry, JobKeys, SnapshotReader};
+use holdfast_repository::{ChunkStore, ContentPart, ItemEntry, JobKeys, SnapshotReader};
 use serde::Deserialize;
 use tokio::{
     fs::File,
@@ -31,9 +32,10 @@ use tokio::{
 };
 
 use self::{
+    archive::OpenZip,
     mbox::OpenMbox,
-    names::folder_names,
-    render::{Body, OutFile, Rendered},
+    names::Names,
+    render::{Body, OutFile},
 };
 use crate::{
     JobError,
@@ -70,6 +72,9 @@ pub struct ExportJob {
 /// What is exported, in order: (folder, id, entry).
 type Items<'a> = BoxStream<'a, Result<(usize, String, ItemEntry), JobError>>;
 
+/// What items are made into, in order: (folder, id, files under their names in the export).
+type Files<'a> = BoxStream<'a, Result<(usize, String, Result<Vec<OutFile>, JobError>), JobError>>;
+
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Envelope {
@@ -101,7 +106,8 @@ impl ExportJob {
         let reader = reader.with_read_ahead(self.read_ahead_bytes);
         let folders = SnapshotFolders::read(&reader).await?;
         let selection = folders.select(&reader, &self.paths).await?;
-        let exporter = Exporter { out: &self.out, reader: &reader, names: folder_names(&folders) };
+        let exporter = Exporter { out: &self.out, reader: &reader };
+        let mut names = Names::new(&folders);
         let items = folders
             .selected(&reader, &selection)
             .inspect_ok(|(_, _, entry)| reader.prefetch(entry))
@@ -110,11 +116,17 @@ impl ExportJob {
             .boxed();
         let mut done = Done { folders: &folders, progress: &progress, restored: Restored::default() };
         match self.format {
-            ExportFormat::Mbox => exporter.mboxes(items, &mut done).await?,
-            format => exporter.files(format, items, &mut done).await?,
+            ExportFormat::Mbox => exporter.mboxes(items, &names, &mut done).await?,
+            ExportFormat::Zip => {
+                let format = ExportFormat::natural(self.pin.workload);
+                let items = exporter.rendered(format, items, &mut names);
+                let zip = OpenZip::create(&self.out, &format!("{}.zip", self.pin.snapshot)).await?;
+                exporter.zip(zip, items, &mut done).await?;
+            }
+            format => exporter.files(exporter.rendered(format, items, &mut names), &mut done).await?,
         }
         if self.format == ExportFormat::Json {
-            exporter.definitions(&selection, &mut done).await?;
+            exporter.definitions(&selection, &mut names, &mut done).await?;
         }
         Ok(done.restored)
     }
@@ -154,20 +166,32 @@ impl Done<'_> {
 struct Exporter<'a> {
     out: &'a Path,
     reader: &'a SnapshotReader,
-    names: HashMap<usize, PathBuf>,
 }
 
-impl Exporter<'_> {
+impl<'a> Exporter<'a> {
+    /// Makes the files of items, several at once; names are given in the order of the items.
+    fn rendered(&'a self, format: ExportFormat, items: Items<'a>, names: &'a mut Names) -> Files<'a> {
+        items
+            .map_ok(move |(folder, id, entry)| async move {
+                let files = render::item(self.reader, format, (&id, &entry)).await;
+                Ok((folder, id, files))
+            })
+            .try_buffered(FILES_AT_ONCE)
+            .map_ok(|(folder, id, files)| {
+                let files = files.map(|files| names.place(folder, &id, files));
+                (folder, id, files)
+            })
+            .boxed()
+    }
+
     /// Each item into files of its own, several at once.
-    async fn files(
-        &self,
-        format: ExportFormat,
-        items: Items<'_>,
-        done: &mut Done<'_>,
-    ) -> Result<(), JobError> {
+    async fn files(&self, items: Files<'_>, done: &mut Done<'_>) -> Result<(), JobError> {
         let mut written = items
-            .map_ok(|(folder, id, entry)| async move {
-                let result = self.item(format, folder, (&id, &entry)).await;
+            .map_ok(|(folder, id, files)| async move {
+                let result = match files {
+                    Ok(files) => self.item(files).await,
+                    Err(error) => Err(error),
+                };
                 Ok((folder, id, result))
             })
             .try_buffered(FILES_AT_ONCE);
@@ -178,45 +202,84 @@ impl Exporter<'_> {
     }
 
     /// What has no items but is worth something by itself, such as a search folder or a rule: a file each, beside its siblings.
-    async fn definitions(&self, selection: &Selection, done: &mut Done<'_>) -> Result<(), JobError> {
+    async fn definitions(
+        &self,
+        selection: &Selection,
+        names: &mut Names,
+        done: &mut Done<'_>,
+    ) -> Result<(), JobError> {
         for index in selection.folders.iter().copied() {
             let folder = &done.folders.all()[index];
             if folder.is_definition() {
-                let written = self.definition(index, &folder.id).await;
-                done.count(index, &folder.id.clone(), written)?;
+                let id = folder.id.clone();
+                let written = self.definition(&id, names.beside(index, "json")).await;
+                done.count(index, &id, written)?;
             }
         }
         Ok(())
     }
 
-    async fn definition(&self, index: usize, id: &str) -> Result<u64, JobError> {
+    async fn definition(&self, id: &str, name: PathBuf) -> Result<u64, JobError> {
         let Some(entry) = self.reader.item(&key(id)).await? else { return Ok(0) };
-        let path = self.names.get(&index).cloned().unwrap_or_default();
         let body = json::definition(&self.reader.meta(&entry).await?)?;
-        let name = format!("{}.json", path.file_name().unwrap_or_default().to_string_lossy());
-        let directory = self.out.join(path.parent().unwrap_or(&path));
-        self.file(&directory, OutFile { name: name.into(), modified_ms: 0, body: Body::Bytes(body) }).await
+        self.file(OutFile { name, modified_ms: 0, body: Body::Bytes(body) }).await
     }
 
-    /// Writes what an item is made into; says how many bytes of content that are.
-    async fn item(
-        &self,
-        format: ExportFormat,
-        folder: usize,
-        item: (&str, &ItemEntry),
-    ) -> Result<u64, JobError> {
-        let directory = self.out.join(self.names.get(&folder).cloned().unwrap_or_default());
-        let Rendered { files } = render::item(self.reader, format, item).await?;
+    /// Writes the files of an item; says how many bytes of content that are.
+    async fn item(&self, files: Vec<OutFile>) -> Result<u64, JobError> {
         let mut bytes = 0;
         for file in files {
-            bytes += self.file(&directory, file).await?;
+            bytes += self.file(file).await?;
         }
         Ok(bytes)
     }
 
-    async fn file(&self, directory: &Path, file: OutFile) -> Result<u64, JobError> {
-        let path = directory.join(&file.name);
-        let directory = path.parent().unwrap_or(directory);
+    /// All items into one archive, one file after the other.
+    async fn zip(&self, mut zip: OpenZip, mut items: Files<'_>, done: &mut Done<'_>) -> Result<(), JobError> {
+        while let Some((folder, id, files)) = items.try_next().await? {
+            let result = match files {
+                Ok(files) => self.zip_item(&mut zip, files).await,
+                Err(error) => Err(error),
+            };
+            done.count(folder, &id, result)?;
+        }
+        zip.close().await
+    }
+
+    async fn zip_item(&self, zip: &mut OpenZip, files: Vec<OutFile>) -> Result<u64, JobError> {
+        let mut bytes = 0;
+        for file in files {
+            zip.file(&file.name, file.modified_ms, file.body.len()).await?;
+            match file.body {
+                Body::Bytes(body) => zip.piece(body.into()).await?,
+                Body::Part(part) => bytes += self.zip_part(zip, &part).await?,
+            }
+        }
+        Ok(bytes)
+    }
+
+    async fn zip_part(&self, zip: &mut OpenZip, part: &ContentPart) -> Result<u64, JobError> {
+        let mut pieces = self.reader.read(part);
+        let mut bytes = 0;
+        loop {
+            match pieces.try_next().await {
+                Ok(Some(piece)) => {
+                    bytes += piece.len() as u64;
+                    zip.piece(piece).await?;
+                }
+                Ok(None) => return Ok(bytes),
+                Err(error) => {
+                    // Half a file would look whole.
+                    zip.abandon().await?;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    async fn file(&self, file: OutFile) -> Result<u64, JobError> {
+        let path = self.out.join(&file.name);
+        let directory = path.parent().unwrap_or(self.out);
         tokio::fs::create_dir_all(directory).await.map_err(cannot_write(directory))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = directory.join(format!(".{name}.part"));
@@ -237,10 +300,10 @@ impl Exporter<'_> {
     }
 
     /// The messages of a folder into one file, one after the other.
-    async fn mboxes(&self, mut items: Items<'_>, done: &mut Done<'_>) -> Result<(), JobError> {
+    async fn mboxes(&self, mut items: Items<'_>, names: &Names, done: &mut Done<'_>) -> Result<(), JobError> {
         let mut open: Option<OpenMbox> = None;
         while let Some((folder, id, entry)) = items.try_next().await? {
-            let written = self.mbox(&mut open, folder, &entry).await;
+            let written = self.mbox(&mut open, (folder, names.folder(folder)), &entry).await;
             done.count(folder, &id, written)?;
         }
         close(&mut open).await
@@ -249,12 +312,11 @@ impl Exporter<'_> {
     async fn mbox(
         &self,
         open: &mut Option<OpenMbox>,
-        folder: usize,
+        (folder, name): (usize, PathBuf),
         entry: &ItemEntry,
     ) -> Result<u64, JobError> {
         if open.as_ref().is_none_or(|mbox| mbox.folder != folder) {
             close(open).await?;
-            let name = self.names.get(&folder).cloned().unwrap_or_default();
             *open = Some(OpenMbox::create(self.out, folder, name).await?);
         }
         let envelope = self.envelope(entry).await?;

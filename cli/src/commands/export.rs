@@ -21,14 +21,16 @@ use crate::{
 #[command(after_help = "\
 Examples:
   holdfast export 4f0c2a9be1d37788 --format mbox --out /srv/exports/alex --wait
-  holdfast export 4f0c2a9be1d37788 /Inbox --format eml --out /srv/exports/alex")]
+  holdfast export 4f0c2a9be1d37788 /Inbox --format eml --out /srv/exports/alex
+  holdfast export 4f0c2a9be1d37788 --format zip --out /srv/exports/alex")]
 pub struct Options {
     /// The snapshot
     snapshot: String,
     /// Only these folders (like /Inbox/Projects) or item ids
     path: Vec<String>,
     /// What to write: eml (a file per message), mbox (a file per folder), ics (a file per event), vcf (a card per contact),
-    /// files (those of a drive), or json (everything, of any workload)
+    /// files (those of a drive), json (everything, of any workload), or zip (one archive of what eml, ics, vcf, files or,
+    /// for tasks, json would write)
     #[arg(long)]
     format: ExportFormat,
     /// The folder to write to

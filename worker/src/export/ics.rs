@@ -1,6 +1,6 @@
 //! An event as an iCalendar file (RFC 5545): the event, and of a series its exceptions and what was called off.
 //!
-//! Single events are written in UTC, series in the zone that they repeat in, by its IANA name.
+//! Single events are written in UTC, series in the zone that they repeat in, by its IANA name and with its definition.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::civil::DateTime;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     content_line::{Lines, quoted},
+    ics_zone,
     render::Item,
     rrule,
 };
@@ -38,6 +39,10 @@ pub(super) async fn write(item: &Item<'_>) -> Result<Vec<u8>, JobError> {
     let uid = if item.text("iCalUId").is_empty() { item.id } else { item.text("iCalUId") };
     let is_series = stored.series.is_some();
     let master = Times { event: &item.meta, is_series, home: zone::of(&item.meta) };
+    if let Some((home, start)) = master.home_zone().zip(master.utc("start")) {
+        let last = item.meta.pointer("/recurrence/range").and_then(rrule::last_day);
+        ics_zone::write(&mut lines, home, start.date(), last);
+    }
     lines.raw("BEGIN", "VEVENT");
     event(&mut lines, uid, master);
     if let Some(rule) = item.meta.get("recurrence").and_then(rrule::rule) {
@@ -79,15 +84,19 @@ struct Times<'a> {
     home: &'a str,
 }
 
-impl Times<'_> {
+impl<'a> Times<'a> {
     fn is_all_day(self) -> bool {
         self.event.get("isAllDay").and_then(Value::as_bool).unwrap_or_default()
     }
 
+    /// The zone that a series repeats in, by its IANA name.
+    fn home_zone(self) -> Option<&'a str> {
+        zone::iana(self.home).filter(|_| self.is_series)
+    }
+
     /// A line with a moment that is known in UTC.
     fn moment(self, lines: &mut Lines, name: &str, utc: DateTime) {
-        let home = zone::iana(self.home).filter(|_| self.is_series);
-        let wall = home.and_then(|name| Some((name, zone::wall(utc, name)?)));
+        let wall = self.home_zone().and_then(|name| Some((name, zone::wall(utc, name)?)));
         match wall {
             _ if self.is_all_day() => {
                 lines.raw(&format!("{name};VALUE=DATE"), &utc.date().strftime("%Y%m%d").to_string());
@@ -116,7 +125,7 @@ impl Times<'_> {
         let Some(start) = self.utc("start") else { return };
         let day = cancelled.rsplit('.').next().and_then(|day| day.parse::<jiff::civil::Date>().ok());
         let Some(day) = day else { return };
-        let home = zone::iana(self.home).filter(|_| !self.is_all_day());
+        let home = self.home_zone().filter(|_| !self.is_all_day());
         match home.and_then(|name| Some((name, zone::wall(start, name)?))) {
             Some((home, wall)) => {
                 let wall = day.to_datetime(wall.time()).strftime("%Y%m%dT%H%M%S").to_string();

@@ -1,7 +1,11 @@
 //! Names of exported files: what any file system takes, and no two the same.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
+use super::render::OutFile;
 use crate::workload::snapshot_folders::SnapshotFolders;
 
 /// The longest part of a file name made of a subject.
@@ -9,28 +13,75 @@ const MAX_SUBJECT_CHARS: usize = 60;
 /// The longest name of a folder.
 const MAX_FOLDER_CHARS: usize = 100;
 
-/// Per folder its path.
-pub(super) fn folder_names(folders: &SnapshotFolders) -> HashMap<usize, PathBuf> {
-    let mut names: HashMap<usize, PathBuf> = HashMap::new();
-    let mut taken = std::collections::HashSet::new();
-    for (index, folder) in folders.all().iter().enumerate() {
-        let Some(parent) = folder.parent else {
-            names.insert(index, PathBuf::new());
-            continue;
-        };
-        let base = names.get(&parent).cloned().unwrap_or_default();
-        let mut path = base.join(file_name(&folder.name, MAX_FOLDER_CHARS));
-        if !taken.insert(path.to_string_lossy().to_lowercase()) {
-            path = base.join(format!(
-                "{}-{}",
-                file_name(&folder.name, MAX_FOLDER_CHARS),
-                hex::encode(&folder.key[..4])
-            ));
-            taken.insert(path.to_string_lossy().to_lowercase());
+/// The names in an export. Two that differ for Microsoft may be one for a file system, which keeps the last: each is
+/// given once.
+pub(super) struct Names {
+    folders: Vec<PathBuf>,
+    /// Hashes of what was given: 16 bytes for a file, however long its path is.
+    taken: HashSet<[u8; 16]>,
+}
+
+impl Names {
+    /// Names the folders.
+    pub(super) fn new(folders: &SnapshotFolders) -> Self {
+        let mut names = Self { folders: Vec::new(), taken: HashSet::new() };
+        for folder in folders.all() {
+            let path = match folder.parent {
+                None => PathBuf::new(),
+                Some(parent) => {
+                    let name = file_name(&folder.name, MAX_FOLDER_CHARS);
+                    names.unique(names.folder(parent).join(name), &hex::encode(&folder.key[..4]))
+                }
+            };
+            names.folders.push(path);
         }
-        names.insert(index, path);
+        names
     }
-    names
+
+    /// The path of a folder in the export.
+    pub(super) fn folder(&self, folder: usize) -> PathBuf {
+        self.folders.get(folder).cloned().unwrap_or_default()
+    }
+
+    /// A file that says what a folder is, beside it.
+    pub(super) fn beside(&mut self, folder: usize, extension: &str) -> PathBuf {
+        let path = self.folder(folder);
+        let name = format!("{}.{extension}", path.file_name().unwrap_or_default().to_string_lossy());
+        let mark = format!("definition {folder}");
+        self.unique(path.with_file_name(name), &mark)
+    }
+
+    /// Gives the files of an item in a folder their places in the export.
+    pub(super) fn place(&mut self, folder: usize, id: &str, mut files: Vec<OutFile>) -> Vec<OutFile> {
+        let directory = self.folder(folder);
+        let hash = blake3::hash(id.as_bytes()).to_hex();
+        for file in &mut files {
+            file.name = self.unique(directory.join(&file.name), &hash[..12]);
+        }
+        files
+    }
+
+    /// A path that was not given yet: this one, or with what tells it from others.
+    fn unique(&mut self, path: PathBuf, mark: &str) -> PathBuf {
+        if self.take(&path) {
+            return path;
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut name = format!("{stem} {mark}");
+        if let Some(extension) = path.extension() {
+            name = format!("{name}.{}", extension.to_string_lossy());
+        }
+        let path = path.with_file_name(name);
+        self.take(&path);
+        path
+    }
+
+    fn take(&mut self, path: &Path) -> bool {
+        let hash = blake3::hash(path.to_string_lossy().to_lowercase().as_bytes());
+        let mut short = [0; 16];
+        short.copy_from_slice(&hash.as_bytes()[..16]);
+        self.taken.insert(short)
+    }
 }
 
 /// Text as (a part of) a file name: nothing that any file system refuses, never hidden, never empty.
@@ -58,6 +109,19 @@ pub(super) fn item_name(time_ms: u64, subject: &str, id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::render::Body;
+
+    #[test]
+    fn no_path_is_given_twice() {
+        let mut names = Names { folders: Vec::new(), taken: HashSet::new() };
+        let file = |name: &str| OutFile { name: name.into(), modified_ms: 0, body: Body::Bytes(Vec::new()) };
+        let mut given = HashSet::new();
+        for (id, name) in [("1", "a_b.txt"), ("2", "A_B.txt"), ("3", "a_b"), ("4", "a_b"), ("5", "x/a_b")] {
+            let placed = names.place(0, id, vec![file(name)]);
+            assert!(given.insert(placed[0].name.clone()), "{name}");
+            assert_eq!(placed[0].name.extension(), Path::new(name).extension());
+        }
+    }
 
     #[test]
     fn file_names_are_safe_and_unique() {

@@ -16,14 +16,9 @@ use crate::{JobError, workload::stored::broken};
 /// The longest name of a drive's file that is kept; Microsoft allows 400 characters, file systems 255 bytes.
 const MAX_FILE_CHARS: usize = 120;
 
-/// The files of one item.
-pub(super) struct Rendered {
-    pub(super) files: Vec<OutFile>,
-}
-
 /// One file.
 pub(super) struct OutFile {
-    /// Its name in the folder of the item; it may be in a folder of its own.
+    /// Its name in the folder of the item, where it may have a folder of its own; then in the export.
     pub(super) name: PathBuf,
     /// When it was changed; 0: unknown.
     pub(super) modified_ms: u64,
@@ -35,6 +30,16 @@ pub(super) enum Body {
     Bytes(Vec<u8>),
     /// A part of the item's content.
     Part(ContentPart),
+}
+
+impl Body {
+    /// How long the file becomes.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(body) => body.len() as u64,
+            Self::Part(part) => part.len,
+        }
+    }
 }
 
 /// An item with all that is stored of it.
@@ -64,7 +69,7 @@ pub(super) async fn item(
     reader: &SnapshotReader,
     format: ExportFormat,
     (id, entry): (&str, &ItemEntry),
-) -> Result<Rendered, JobError> {
+) -> Result<Vec<OutFile>, JobError> {
     let meta = reader.meta(entry).await?;
     let parts = reader.content(entry).await?;
     if matches!(format, ExportFormat::Eml | ExportFormat::Mbox) {
@@ -73,11 +78,11 @@ pub(super) async fn item(
         let item = Item { reader, id, sort: entry.sort, meta: Value::Null, parts };
         let body = item.parts.first().cloned().map_or(Body::Bytes(Vec::new()), Body::Part);
         let file = item.titled(envelope.subject.as_deref().unwrap_or_default(), "eml", body);
-        return Ok(Rendered { files: vec![file] });
+        return Ok(vec![file]);
     }
     let meta = serde_json::from_slice(&meta).map_err(broken("meta"))?;
     let item = Item { reader, id, sort: entry.sort, meta, parts };
-    let files = match format {
+    Ok(match format {
         ExportFormat::Ics => {
             vec![item.titled(item.text("subject"), "ics", Body::Bytes(ics::write(&item).await?))]
         }
@@ -85,9 +90,11 @@ pub(super) async fn item(
             vec![item.titled(item.text("displayName"), "vcf", Body::Bytes(vcf::write(&item).await?))]
         }
         ExportFormat::Files => file(&item),
-        ExportFormat::Json | ExportFormat::Eml | ExportFormat::Mbox => json::files(&item)?,
-    };
-    Ok(Rendered { files })
+        // Messages are done above, and an archive has the files of another format.
+        ExportFormat::Json | ExportFormat::Eml | ExportFormat::Mbox | ExportFormat::Zip => {
+            json::files(&item)?
+        }
+    })
 }
 
 /// A file of a drive under its own name. What has no content, such as a link to another drive, has no file.

@@ -1,5 +1,6 @@
 //! How a series repeats, as an iCalendar rule (RFC 5545 3.3.10).
 
+use jiff::civil::Date;
 use serde_json::Value;
 
 /// The rule of Microsoft's `recurrence`; none where it is of a kind that is unknown to us.
@@ -12,7 +13,7 @@ pub(super) fn rule(recurrence: &Value) -> Option<String> {
         "numbered" => rule.push_str(&format!(";COUNT={}", number(range, "numberOfOccurrences")?)),
         // The last day still counts, wherever one is.
         "endDate" => {
-            let day = range.get("endDate")?.as_str()?.replace('-', "");
+            let day = last_day(range)?.strftime("%Y%m%d");
             rule.push_str(&format!(";UNTIL={day}T235959Z"));
         }
         _ => {}
@@ -21,6 +22,12 @@ pub(super) fn rule(recurrence: &Value) -> Option<String> {
         rule.push_str(&format!(";WKST={day}"));
     }
     Some(rule)
+}
+
+/// The last day of a series, where its range has one.
+pub(super) fn last_day(range: &Value) -> Option<Date> {
+    let is_dated = range.get("type").and_then(Value::as_str) == Some("endDate");
+    range.get("endDate").and_then(Value::as_str).filter(|_| is_dated)?.parse().ok()
 }
 
 fn frequency(pattern: &Value) -> Option<String> {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::JobError;
 
-/// Folders of one snapshot, at most.
-const MAX_FOLDERS: usize = 100_000;
+/// Folders of one snapshot, at most: they are in memory at once, some hundred bytes each.
+const MAX_FOLDERS: usize = 1_000_000;
 
 /// A folder as the snapshot has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +78,17 @@ pub struct SnapshotFolders {
 impl SnapshotFolders {
     /// Reads them.
     pub async fn read(reader: &SnapshotReader) -> Result<Self, JobError> {
+        Self::read_at_most(reader, MAX_FOLDERS).await
+    }
+
+    /// Reads them; more than `max` are an error, because what is in the others would be left out.
+    pub async fn read_at_most(reader: &SnapshotReader, max: usize) -> Result<Self, JobError> {
         let mut all = Self { folders: Vec::new(), by_key: HashMap::new() };
         let mut next: VecDeque<(Option<usize>, [u8; 16])> = VecDeque::from([(None, ROOT_PARENT)]);
         while let Some((parent, key)) = next.pop_front() {
             let mut children = reader.children(FolderKey(key));
             while let Some(child) = children.try_next().await? {
-                if child.sort > 0 || all.folders.len() >= MAX_FOLDERS {
+                if child.sort > 0 {
                     break;
                 }
                 if !child.kind.is_container() {
@@ -92,6 +97,9 @@ impl SnapshotFolders {
                 let folder = read_folder(reader, &child.key, parent, &all.folders).await?;
                 if all.by_key.contains_key(&folder.key) {
                     continue;
+                }
+                if all.folders.len() >= max {
+                    return Err(JobError::TooManyFolders { limit: max });
                 }
                 next.push_back((Some(all.folders.len()), folder.key));
                 all.by_key.insert(folder.key, all.folders.len());

@@ -33,6 +33,10 @@ async fn events_are_read_by_an_independent_reader() {
             assert_eq!(hour(replaces), hour(series["start"].as_str().unwrap()), "at the hour of its series");
         }
     }
+    assert!(read.iter().any(|event| array(&event["zones"]) > 0), "a series is in its zone");
+    for event in &read {
+        assert_eq!(array(&event["missing_zones"]), 0, "each zone is defined: {event}");
+    }
     let subjects = |all: &[Value]| {
         let mut all: Vec<String> =
             all.iter().map(|event| event["subject"].as_str().unwrap().to_owned()).collect();

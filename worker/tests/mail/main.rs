@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod backup;
+mod export;
 mod harness;
 mod recipes;
 mod restore;

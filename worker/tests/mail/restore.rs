@@ -7,10 +7,12 @@ use std::{
 use holdfast_graph_sim::{Population, SimOptions, TruthMessage};
 use holdfast_model::{ConflictPolicy, ExportFormat};
 use holdfast_worker::{JobError, backup::Progress, export::ExportJob, verify::VerifyJob};
-use mail_parser::MessageParser;
 use serde_json::json;
 
-use crate::harness::{READ_AHEAD_BYTES, World, failures};
+use crate::{
+    harness::{READ_AHEAD_BYTES, World, failures},
+    support::export::python_reads,
+};
 
 /// What must be the same before and after, by internet message id and folder.
 fn comparable(truth: BTreeMap<String, TruthMessage>) -> Vec<TruthMessage> {
@@ -144,40 +146,6 @@ fn files_under(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_is_read_by_an_independent_parser() {
-    let mut world = World::new(25).await;
-    world.back_up().await;
-    let truth = world.truth().await;
-    let out = tempfile::tempdir().unwrap();
-    let mut export = ExportJob {
-        pin: world.base.clone().unwrap(),
-        paths: Vec::new(),
-        format: ExportFormat::Eml,
-        out: out.path().join("eml"),
-        read_ahead_bytes: READ_AHEAD_BYTES,
-    };
-    let progress = Arc::new(Progress::default());
-    let done = export.run(world.store.clone(), world.keys.clone(), progress.clone()).await.unwrap();
-    assert_eq!(done.account.stored, truth.len() as u64);
-    let mut ids: Vec<String> = Vec::new();
-    for path in files_under(&out.path().join("eml")) {
-        let bytes = std::fs::read(&path).unwrap();
-        let message = MessageParser::default().parse(&bytes).unwrap();
-        ids.push(format!("<{}>", message.message_id().unwrap()));
-    }
-    ids.sort();
-    let mut expected: Vec<String> =
-        truth.values().map(|message| message.internet_message_id.clone()).collect();
-    expected.sort();
-    assert_eq!(ids, expected);
-
-    export.format = ExportFormat::Mbox;
-    export.out = out.path().join("mbox");
-    let done = export.run(world.store.clone(), world.keys.clone(), progress).await.unwrap();
-    assert_eq!(done.account.stored, truth.len() as u64);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verify_proves_a_snapshot_and_finds_a_damaged_chunk() {
     let mut world = World::new(25).await;
     world.back_up().await;
@@ -206,7 +174,7 @@ async fn verify_proves_a_snapshot_and_finds_a_damaged_chunk() {
     let n_lost = damaged.failed.len() as u64;
     let n_left = world.truth().await.len() as u64 - n_lost;
     let out = tempfile::tempdir().unwrap();
-    for format in [ExportFormat::Eml, ExportFormat::Mbox] {
+    for format in [ExportFormat::Eml, ExportFormat::Mbox, ExportFormat::Zip] {
         let export = ExportJob {
             pin: world.base.clone().unwrap(),
             paths: Vec::new(),
@@ -225,6 +193,8 @@ async fn verify_proves_a_snapshot_and_finds_a_damaged_chunk() {
         .map(|bytes| bytes.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"From ")).count())
         .sum();
     assert_eq!(starts as u64, n_left, "no half message is in an mbox");
+    let zipped = python_reads(ExportFormat::Zip, &out.path().join("Zip"));
+    assert_eq!(zipped.len() as u64, n_left, "no half message is in an archive");
     world.control("wipe", json!({"user": world.user.id})).await;
     let restored = world.restore("r1", "", ConflictPolicy::Skip).await;
     assert_eq!((restored.account.stored, restored.account.failed_permanent), (n_left, n_lost));

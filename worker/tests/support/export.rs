@@ -27,13 +27,18 @@ impl World {
         let out = tempfile::tempdir().unwrap();
         let done = self.export(format, out.path()).await;
         assert_eq!(done.failed, []);
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let python = root.join("target/test-tools/reader-venv/bin/python");
-        assert!(python.exists(), "the independent readers are missing: run tests/reader/install.sh");
-        let mut command = Command::new(python);
-        command.arg(root.join("tests/reader/check_export.py")).arg(format.as_str()).arg(out.path());
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
+        python_reads(format, out.path())
     }
+}
+
+/// What Python's readers find in the files of a format below a folder.
+pub fn python_reads(format: ExportFormat, folder: &Path) -> Vec<Value> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let python = root.join("target/test-tools/reader-venv/bin/python");
+    assert!(python.exists(), "the independent readers are missing: run tests/reader/install.sh");
+    let mut command = Command::new(python);
+    command.arg(root.join("tests/reader/check_export.py")).arg(format.as_str()).arg(folder);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }

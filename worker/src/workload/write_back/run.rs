@@ -196,10 +196,11 @@ pub(in crate::workload) async fn occupants<T: Target>(
         all.extend(page.items);
         link = page.next;
         if link.is_none() {
-            break;
+            return Ok(all);
         }
     }
-    Ok(all)
+    // What is not known to be there would be written again.
+    Err(GraphError::TooMany { what: "what is in a folder of the target", limit: MAX_PAGES })
 }
 
 /// Creates something exactly once: an unknown outcome is looked up in its container before it is repeated. Returns its id.
