@@ -1,7 +1,8 @@
 # The only entry point, for people and for continuous integration.
 # `make demo` shows it, `make test` proves it; both install what they need on Debian 12 with a Rust toolchain, as root.
 
-.PHONY: demo test lint unit e2e sim bench bench-have bench-ingest bench-pipeline bench-profile bench-rivals bench-quota services clean
+.PHONY: demo test lint unit e2e sim bench bench-have bench-ingest bench-pipeline bench-profile bench-rivals bench-quota \
+	bench-rclone bench-untouched bench-scale bench-memory services clean
 
 # Builds the binary and runs the main job on a simulated tenant. Nothing is left but target/.
 demo: build-tools
@@ -68,6 +69,31 @@ VARIANTS ?= alone,shared,killed,emptied
 bench-quota: services
 	cargo build --release --locked --bin holdfast
 	cargo bench --locked -p holdfast-tests --bench quota -- minutes=$(MIN) window=$(WINDOW) variants=$(VARIANTS)
+
+# A drive through rclone and Holdfast under the same limits: `make bench-rclone`, `make bench-rclone FILES=500`.
+FILES ?= 3000
+bench-rclone: services
+	deploy/install-rivals.sh rclone
+	cargo build --release --locked --bin holdfast
+	cargo bench --locked -p holdfast-tests --bench rclone -- $(FILES)
+
+# What a run costs that finds nothing changed: `make bench-untouched`, `make bench-untouched MAILBOXES=20`.
+MAILBOXES ?= 200
+bench-untouched: services
+	cargo build --release --locked --bin holdfast
+	cargo bench --locked -p holdfast-tests --bench untouched -- $(MAILBOXES)
+
+# Four workers beside one: `make bench-scale`, `make bench-scale OF=drive`.
+OF ?= mailboxes drive
+bench-scale: services
+	cargo build --release --locked --bin holdfast
+	cargo bench --locked -p holdfast-tests --bench scale -- $(OF)
+
+# The most memory of a worker: `make bench-memory`, `make bench-memory ITEMS=200000,400000`.
+ITEMS ?= 1000000
+bench-memory: services
+	cargo build --release --locked --bin holdfast
+	cargo bench --locked -p holdfast-tests --bench memory -- items=$(ITEMS)
 
 # Installs RabbitMQ, Redis, PostgreSQL, SeaweedFS (an S3 server), cargo-nextest and the independent reader's libraries where
 # they are missing. Starts nothing: the tests start their own.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what benchmarks compare and measure with, where it is missing: restic, borg and perf from Debian, rustic by cargo
+# Installs what benchmarks compare and measure with, where it is missing: restic, borg, rclone and perf from Debian, rustic by cargo
 # into target/rivals. The build of rustic takes several minutes, once.
 #
 #     deploy/install-rivals.sh restic rustic borg
@@ -28,6 +28,7 @@ for tool in "$@"; do
     case "$tool" in
         rustic) install_rustic ;;
         restic) command -v restic >/dev/null || install_package restic ;;
+        rclone) command -v rclone >/dev/null || install_package rclone ;;
         borg) command -v borg >/dev/null || install_package borgbackup ;;
         perf) command -v perf >/dev/null || install_package linux-perf ;;
         *) echo "no such tool: $tool" >&2; exit 2 ;;
