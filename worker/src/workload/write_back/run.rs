@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Pages of one container's listing.
-const MAX_PAGES: u32 = 100_000;
+const MAX_PAGES: usize = 100_000;
 
 /// What became of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
