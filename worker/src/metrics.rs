@@ -14,7 +14,11 @@ pub(crate) fn job_ended(kind: JobKind, outcome: &'static str) {
     metrics::gauge!("holdfast_worker_jobs_running").decrement(1.0);
 }
 
+/// What a shard did is in its parent's account, and counts there.
 pub(crate) fn account(kind: JobKind, account: &Account) {
+    if kind == JobKind::BackupShard {
+        return;
+    }
     let count = |outcome: &'static str, n: u64| {
         metrics::counter!("holdfast_worker_items_total", "kind" => kind.as_str(), "outcome" => outcome)
             .increment(n);

@@ -33,10 +33,10 @@ async fn expire_one(
     max_attempts: u32,
 ) -> Result<bool, Error> {
     crate::catalog::write!(catalog, leadership, tx => {
-        let before = job::load(&mut tx, id).await?;
-        if before.state != JobState::Running || before.lease_until_ms >= tx.now {
-            Ok(false)
-        } else {
+        // It may have moved on since it was looked at; a shard may be gone.
+        let found = job::find(&mut tx, id).await?;
+        let has_ended = |job: &job::JobRow| job.state == JobState::Running && job.lease_until_ms < tx.now;
+        if let Some(before) = found.filter(has_ended) {
             let mut job = before.clone();
             job.code = "LeaseEnded".to_owned();
             if job.attempts >= max_attempts {
@@ -54,6 +54,8 @@ async fn expire_one(
             job::save(&mut tx, &before, &job).await?;
             tracing::warn!(job = %id, attempts = before.attempts, worker = before.worker, "the lease of a job ended");
             Ok(true)
+        } else {
+            Ok(false)
         }
     })
 }

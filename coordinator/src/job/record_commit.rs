@@ -42,6 +42,8 @@ async fn record(tx: &mut Tx, before: &JobRow) -> Result<(), Error> {
     let pin = Pin::decode(&before.pin)?;
     let mut job = before.clone();
     apply(&mut job, Command::Record)?;
+    // First: a claim, too, locks a shard before what is counted of its resource.
+    job::delete_shards(tx, job.id).await?;
     snapshot::insert(tx, before, &pin).await?;
     let created = i64::try_from(pin.created_ms).unwrap_or(i64::MAX);
     resource::set_result(tx, before, "done", Some((pin.sequence.0, created))).await?;
@@ -49,6 +51,5 @@ async fn record(tx: &mut Tx, before: &JobRow) -> Result<(), Error> {
     job.snapshot = pin.snapshot.to_string();
     job.finished_ms = tx.now;
     job.pin = Vec::new();
-    job::delete_shards(tx, job.id).await?;
     job::save(tx, before, &job).await
 }

@@ -66,7 +66,8 @@ pub struct Checkpoint {
     /// Ids that were reported removed, with the key of the container, in hexadecimal.
     pub removed: BTreeMap<String, String>,
     /// Ids to be asked for again before anything is listed, with the path of their place: those that had no outcome, and the rest of
-    /// the base's failed list. At most what a failed list holds and one more than is fetched at once.
+    /// the base's failed list. At most what a failed list and two shards hold, one that is open and one that was taken back, and one
+    /// more than is fetched at once.
     #[serde(default)]
     pub pending: BTreeMap<String, String>,
     /// The rest of the ids that the base's run listed and did not find.
@@ -214,7 +215,10 @@ impl<S: Source> Collector<S> {
         let mut root_ids = self.context.manifest.root_ids(&roots);
         root_ids.extend(self.shard_root_ids());
         match self.context.checkpoints.put(sealed, &root_ids).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.split.note_checkpoint();
+                Ok(())
+            }
             Err(error @ StoreError::Unavailable { .. }) => {
                 tracing::warn!(%error, "job checkpoint was not written, going on without");
                 Ok(())

@@ -218,6 +218,11 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// Fetches the content, or says that the stored one is still right.
     async fn fetch(&self, item: &Self::Item, held: Option<Held<Self::Stored>>) -> Result<Found, FetchError>;
 
+    /// Whether some of its items may be fetched by shards.
+    fn splits(&self) -> bool {
+        false
+    }
+
     /// The bytes of the item's content, where it may be fetched by a shard; without them it is fetched by the run that lists.
     fn shard_size(&self, _item: &Self::Item) -> Option<u64> {
         None

@@ -106,6 +106,10 @@ impl Source for DriveSource {
         }
     }
 
+    fn splits(&self) -> bool {
+        true
+    }
+
     /// A folder costs nothing to fetch.
     fn shard_size(&self, item: &DriveItem) -> Option<u64> {
         matches!(item.kind, DriveItemKind::File { .. }).then_some(item.size)
