@@ -117,7 +117,7 @@ macro_rules! copy_as {
             "INSERT INTO jobs SELECT tenant_id, '",
             $id,
             "', run_id, resource_id, workload, kind, class, 'queued', spec, 0, 0, 0, 0, 0, 0, '', account, 0, '', '', '', ",
-            "created_ms, 0, 0, pin, '', '[]', '', '' FROM jobs ORDER BY job_id LIMIT 1"
+            "created_ms, 0, 0, pin, '', '[]', '', '', '', '' FROM jobs ORDER BY job_id LIMIT 1"
         )
     };
 }

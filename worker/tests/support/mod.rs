@@ -3,6 +3,7 @@
 
 pub mod export;
 pub mod restore;
+pub mod shards;
 
 use std::{
     collections::BTreeMap,
@@ -182,20 +183,18 @@ impl World {
     }
 
     pub fn graph(&self) -> GraphClient {
-        let url = self.sim.base_url();
-        let (clock, random) = (self.shared.clock.clone(), self.shared.random.clone());
-        let credentials = AppCredentials {
-            client_id: CLIENT.into(),
-            secret: Credential::Secret(Zeroizing::new("secret".into())),
-        };
-        let tenant = &self.sim_options.tenant_id;
-        let tokens =
-            ClientCredentials::new(&url, &url, tenant, credentials, clock.clone(), random.clone()).unwrap();
-        let mut options = GraphOptions::new(Cloud::Global, tenant, CLIENT);
-        options.graph_url = url;
-        options.max_wait = self.patience;
-        let quota = self.quota.clone();
-        GraphClient::new(options, Arc::new(tokens), quota, JobClass::FirstFull, clock, random).unwrap()
+        self.microsoft().graph()
+    }
+
+    fn microsoft(&self) -> Microsoft {
+        Microsoft {
+            url: self.sim.base_url(),
+            tenant: self.sim_options.tenant_id.clone(),
+            patience: self.patience,
+            quota: self.quota.clone(),
+            clock: self.shared.clock.clone(),
+            random: self.shared.random.clone(),
+        }
     }
 
     pub fn job(&mut self) -> BackupJob {
@@ -384,6 +383,34 @@ impl World {
         let killed = self.attempt().await;
         assert!(matches!(killed, Err(JobError::Store(_))), "{:?}", killed.map(|finished| finished.account));
         *self.checkpoints.stop_after.lock().unwrap() = None;
+    }
+}
+
+/// What a client of the simulator is made from.
+struct Microsoft {
+    url: String,
+    tenant: String,
+    patience: Duration,
+    quota: Arc<LocalLedger>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl Microsoft {
+    fn graph(&self) -> GraphClient {
+        let (clock, random) = (self.clock.clone(), self.random.clone());
+        let credentials = AppCredentials {
+            client_id: CLIENT.into(),
+            secret: Credential::Secret(Zeroizing::new("secret".into())),
+        };
+        let (url, tenant) = (&self.url, &self.tenant);
+        let tokens =
+            ClientCredentials::new(url, url, tenant, credentials, clock.clone(), random.clone()).unwrap();
+        let mut options = GraphOptions::new(Cloud::Global, tenant, CLIENT);
+        options.graph_url.clone_from(url);
+        options.max_wait = self.patience;
+        let quota = self.quota.clone();
+        GraphClient::new(options, Arc::new(tokens), quota, JobClass::FirstFull, clock, random).unwrap()
     }
 }
 
