@@ -5,5 +5,6 @@ mod backup;
 mod export;
 mod harness;
 mod restore;
+mod split;
 #[path = "../support/mod.rs"]
 mod support;
