@@ -41,6 +41,9 @@ pub struct Options {
     newest: u32,
 }
 
+/// Characters of a job's id that tell it from others at a glance.
+const SHORT_ID: usize = 8;
+
 /// What `--retry` says.
 #[derive(serde::Serialize)]
 struct Queued {
@@ -101,7 +104,7 @@ fn table(jobs: &[Job]) {
         };
         table.row([
             job.id.clone(),
-            job.kind.clone(),
+            kind(job),
             job.workload.clone(),
             job.resource.clone(),
             job.state.clone(),
@@ -113,11 +116,35 @@ fn table(jobs: &[Job]) {
     table.print("No jobs.");
 }
 
+/// What a job does; of a shard, whose part it is.
+fn kind(job: &Job) -> String {
+    match job.parent.get(..SHORT_ID) {
+        Some(parent) => format!("shard of {parent}…"),
+        None => job.kind.clone(),
+    }
+}
+
+/// How far the shards are that other workers fetch for a backup.
+fn shards(shards: &[Job]) -> String {
+    let n_in = |state: JobState| shards.iter().filter(|shard| shard.state == state.as_str()).count();
+    let parts = [
+        (n_in(JobState::Done), "done"),
+        (n_in(JobState::Running), "running"),
+        (n_in(JobState::Queued), "waiting"),
+        (n_in(JobState::Parked), "given up: the job fetches their items itself"),
+    ];
+    let parts = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 fn show(answer: &GetJobResponse) {
     let job = answer.job.clone().unwrap_or_default();
     let account: Account = job.account.unwrap_or_default().into();
     say!("job       {} ({} of {}, {})", job.id, job.kind, job.resource, job.workload);
     say!("run       {}", job.run);
+    if !job.parent.is_empty() {
+        say!("part of   {}", job.parent);
+    }
     let attempts = output::count(usize::try_from(job.attempts).unwrap_or(usize::MAX), "attempt");
     say!("state     {} after {attempts}", job.state);
     if !job.worker.is_empty() {
@@ -136,6 +163,9 @@ fn show(answer: &GetJobResponse) {
         output::bytes(account.bytes_stored),
         account.requests
     );
+    if !answer.shards.is_empty() {
+        say!("shards    {}", shards(&answer.shards));
+    }
     if !job.snapshot.is_empty() {
         say!("snapshot  {}", job.snapshot);
     }
@@ -147,5 +177,23 @@ fn show(answer: &GetJobResponse) {
     }
     if !answer.failed.is_empty() {
         failed_items::show_of_job(&job.kind, &answer.groups, &answer.failed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(state: JobState) -> Job {
+        let (kind, parent) = ("backup-shard".to_owned(), "9c1b03f2aa".to_owned());
+        Job { kind, parent, state: state.to_string(), ..Job::default() }
+    }
+
+    #[test]
+    fn a_shard_says_whose_part_it_is_and_its_job_how_far_they_are() {
+        assert_eq!(kind(&shard(JobState::Queued)), "shard of 9c1b03f2…");
+        assert_eq!(kind(&Job { kind: "backup".to_owned(), ..Job::default() }), "backup");
+        let states = [JobState::Done, JobState::Running, JobState::Queued, JobState::Queued];
+        assert_eq!(shards(&states.map(shard)), "1 done, 1 running, 2 waiting");
     }
 }

@@ -218,7 +218,7 @@ impl Catalog {
         read(&row)
     }
 
-    /// The newest jobs, of one tenant or all, in one state or any.
+    /// The newest jobs, of one tenant or all, in one state or any; not their shards.
     pub async fn newest_jobs(
         &self,
         tenant: Option<TenantId>,
@@ -226,7 +226,29 @@ impl Catalog {
         newest: u32,
     ) -> Result<Vec<JobRow>, Error> {
         let sql = "SELECT * FROM jobs WHERE ($1 = '' OR tenant_id = $1) AND ($2 = '' OR state = $2) \
-                   ORDER BY created_ms DESC, job_id LIMIT $3";
+                   AND parent = '' ORDER BY created_ms DESC, job_id LIMIT $3";
+        self.jobs_by(sql, tenant, state, newest).await
+    }
+
+    /// The newest shards, chosen likewise.
+    pub async fn newest_shards(
+        &self,
+        tenant: Option<TenantId>,
+        state: &str,
+        newest: u32,
+    ) -> Result<Vec<JobRow>, Error> {
+        let sql = "SELECT * FROM jobs WHERE ($1 = '' OR tenant_id = $1) AND ($2 = '' OR state = $2) \
+                   AND parent <> '' ORDER BY created_ms DESC, job_id LIMIT $3";
+        self.jobs_by(sql, tenant, state, newest).await
+    }
+
+    async fn jobs_by(
+        &self,
+        sql: &'static str,
+        tenant: Option<TenantId>,
+        state: &str,
+        newest: u32,
+    ) -> Result<Vec<JobRow>, Error> {
         let tenant = tenant.map(|id| id.to_string()).unwrap_or_default();
         let query = sqlx::query(sql).bind(tenant).bind(state.to_owned()).bind(i64::from(newest));
         query.fetch_all(&self.pool).await?.iter().map(read).collect()

@@ -204,6 +204,9 @@ pub async fn a_shard_is_no_backup_of_its_resource(world: World) {
         "the run is what was asked for"
     );
     assert_eq!(world.catalog.count_jobs(JobState::Running).await.unwrap(), 1);
+    assert_eq!(world.catalog.newest_jobs(None, "", 10).await.unwrap().len(), 1);
+    let listed = world.catalog.newest_shards(Some(world.tenant), "running", 10).await.unwrap();
+    assert_eq!(listed.iter().map(|shard| shard.id).collect::<Vec<_>>(), [shards[0].id]);
     assert_eq!(world.start(&[world.backup(0)]).await, [parent.id], "a command joins the backup, not a shard");
     let given_up = world.claim(shards[1].id, LEASE).await.unwrap().job;
     world.release_as(&given_up, Reason::Permanent).await;

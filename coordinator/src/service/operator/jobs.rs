@@ -38,7 +38,9 @@ impl OperatorService {
             })?;
         }
         let newest = page_size(request.newest, DEFAULT_JOBS, MAX_JOBS);
-        let rows = catalog.newest_jobs(tenant, &request.state, newest).await?;
+        let jobs = catalog.newest_jobs(tenant, &request.state, newest).await?;
+        let shards = catalog.newest_shards(tenant, &request.state, newest).await?;
+        let rows = below_their_jobs(jobs, shards);
         Ok(ListJobsResponse { jobs: JobNames::new(catalog).all(&rows).await? })
     }
 
@@ -79,6 +81,21 @@ impl OperatorService {
         retry_by_hand(&self.core.catalog, actor, job_id(&request.job)?).await?;
         Ok(RetryJobResponse {})
     }
+}
+
+/// Every shard follows its job, the oldest first; those whose job is not among these come last.
+fn below_their_jobs(jobs: Vec<JobRow>, mut shards: Vec<JobRow>) -> Vec<JobRow> {
+    shards.reverse();
+    let mut rows = Vec::with_capacity(jobs.len() + shards.len());
+    for job in jobs {
+        let (own, others) = shards.into_iter().partition(|shard: &JobRow| shard.parent == Some(job.id));
+        let own: Vec<JobRow> = own;
+        rows.push(job);
+        rows.extend(own);
+        shards = others;
+    }
+    rows.extend(shards);
+    rows
 }
 
 fn job_id(text: &str) -> Result<holdfast_model::JobId, Error> {

@@ -44,9 +44,7 @@ impl OperatorService {
             answer.more_failed = groups.len() > CAUSES_SHOWN as usize;
             answer.failed = groups.into_iter().take(CAUSES_SHOWN as usize).map(wire_group).collect();
         }
-        let mut parked = catalog.newest_jobs(None, JobState::Parked.as_str(), PARKED_SHOWN).await?;
-        // Their parent fetches what they would have.
-        parked.retain(|job| job.parent.is_none());
+        let parked = catalog.newest_jobs(None, JobState::Parked.as_str(), PARKED_SHOWN).await?;
         answer.parked = JobNames::new(catalog).all(&parked).await?;
         self.count_nodes(&mut answer).await?;
         Ok(answer)
