@@ -13,6 +13,7 @@ mod leadership;
 mod old_formats;
 mod promises;
 mod site_loss;
+mod split_drive;
 mod storage_under_fire;
 mod tracing;
 mod zombie;
