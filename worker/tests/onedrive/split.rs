@@ -13,9 +13,18 @@ use holdfast_worker::{CheckpointEvery, CoordinatorError, JobError, backup::Finis
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{World, failures, population},
+    harness::{World, blake3_hex, failures, population},
     support::shards::{Call, Helpers, outcomes},
 };
+
+/// A drive of small files.
+fn small_files(files: u32) -> Population {
+    Population { drive_file_bytes: 4_000, drive_max_file_bytes: 60_000, ..population(files) }
+}
+
+async fn small(files: u32) -> World {
+    World::with(small_files(files)).await
+}
 
 /// Everything that counts of a stored item, but for where it is stored.
 type Seen = (ItemFields, Value, Vec<Vec<u8>>);
@@ -44,6 +53,13 @@ impl World {
     async fn n_files(&self) -> u64 {
         self.truth_by_id().await.values().filter(|one| one["kind"] == "file").count() as u64
     }
+
+    /// Contents to download: an empty file has none.
+    async fn n_contents(&self) -> u64 {
+        let empty = blake3_hex(b"");
+        let truth = self.truth_by_id().await;
+        truth.values().filter(|one| one["kind"] == "file" && one["blake3"] != empty.as_str()).count() as u64
+    }
 }
 
 fn hook(
@@ -67,20 +83,20 @@ async fn a_split_backup_is_the_same_as_one_that_is_not() {
         drive_locked_per_user: 3,
         drive_notebooks_per_user: 1,
         drive_shortcuts_per_user: 1,
-        ..population(80)
+        ..small_files(60)
     })
     .await;
-    world.options.drive_versions = 2;
+    world.options.drive_versions = 1;
     let whole = world.back_up().await;
     let (expected, n_downloads) = (seen(&world).await, world.n_downloads());
 
-    for slots in [0, 1, 3] {
+    for slots in [0, 3] {
         forget(&mut world);
         world.pages_of(17).await;
         let helpers = world.split(10, slots);
         let before = world.n_downloads();
         let split = world.back_up().await;
-        assert!(helpers.n_made() >= 8, "{} shards", helpers.n_made());
+        assert!(helpers.n_made() >= 6, "{} shards", helpers.n_made());
         assert_eq!(world.n_downloads() - before, n_downloads, "each content is fetched once");
         assert_eq!(outcomes(&split.account), outcomes(&whole.account), "{slots} helpers");
         assert_eq!(failed(&split), failed(&whole), "{slots} helpers");
@@ -93,7 +109,7 @@ async fn a_split_backup_is_the_same_as_one_that_is_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changed_after_a_split_backup_is_all_that_the_next_one_fetches() {
-    let mut world = World::new(60).await;
+    let mut world = small(60).await;
     let helpers = world.split(8, 2);
     world.back_up().await;
     let (n_made, n_downloads) = (helpers.n_made(), world.n_downloads());
@@ -110,9 +126,9 @@ async fn what_changed_after_a_split_backup_is_all_that_the_next_one_fetches() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_of_every_kind_lose_nothing_of_a_split_drive() {
     for seed in 1..=3 {
-        let mut world = World::new(60).await;
+        let mut world = small(60).await;
         let faults = json!({"seed": seed, "rate-429": 0.02, "rate-503": 0.03, "rate-504": 0.02, "rate-reset": 0.03,
-            "rate-truncate": 0.05, "rate-duplicate-in-page": 0.3, "rate-empty-page": 0.2, "rate-401": 0.02,
+            "rate-truncate": 0.05, "rate-duplicate-in-page": 0.3, "rate-empty-page": 0.2, "rate-401": 0.004,
             "rate-expired-delta": 0.1, "rate-expired-download": 0.1});
         world.faults(faults).await;
         world.pages_of(9).await;
@@ -132,7 +148,7 @@ async fn faults_of_every_kind_lose_nothing_of_a_split_drive() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drive_below_one_shard_is_never_split_and_zero_splits_none() {
-    let mut world = World::new(30).await;
+    let mut world = small(30).await;
     let n_files = usize::try_from(world.n_files().await).unwrap();
     for shard_files in [n_files + 1, 0] {
         forget(&mut world);
@@ -149,7 +165,7 @@ async fn a_drive_below_one_shard_is_never_split_and_zero_splits_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_that_is_given_up_is_fetched_by_its_parent() {
-    let mut world = World::new(60).await;
+    let mut world = small(60).await;
     world.back_up().await;
     let n_downloads = world.n_downloads();
     forget(&mut world);
@@ -165,19 +181,19 @@ async fn a_coordinator_that_does_not_answer_or_knows_no_shards_is_not_waited_for
     let away: fn() -> CoordinatorError = || CoordinatorError::Unavailable { reason: "away".to_owned() };
     let old: fn() -> CoordinatorError = || CoordinatorError::Refused { reason: "unknown call".to_owned() };
     for error in [away, old] {
-        let mut world = World::new(50).await;
+        let mut world = small(50).await;
         let helpers = world.split(10, 0);
         hook(&helpers, move |_| Box::pin(async move { Err(error().into()) }));
         let finished = tokio::time::timeout(Duration::from_secs(60), world.back_up()).await.unwrap();
         assert_eq!(finished.failed, []);
-        assert_eq!(world.n_downloads(), world.n_files().await);
+        assert_eq!(world.n_downloads(), world.n_contents().await);
         world.check_snapshot().await;
     }
 }
 
 /// What changes while a shard has it: `is_fetched` before, or only after the change.
 async fn changes_meanwhile(is_fetched: bool) {
-    let mut world = World::new(60).await;
+    let mut world = small(60).await;
     world.pages_of(9).await;
     slow_listing(&mut world);
     let helpers = world.split(10, if is_fetched { 3 } else { 0 });
@@ -225,7 +241,7 @@ async fn what_changes_before_its_shard_fetches_it_is_stored_as_it_is_now() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_parent_goes_on_with_what_its_shards_have_fetched() {
-    let mut world = World::new(100).await;
+    let mut world = small(100).await;
     world.pages_of(12).await;
     slow_listing(&mut world);
     world.options.checkpoint_every = CheckpointEvery { items: 30, seconds: 1_000 };
@@ -234,22 +250,22 @@ async fn a_killed_parent_goes_on_with_what_its_shards_have_fetched() {
     helpers.told.store(0, Ordering::SeqCst);
     world.attempt_killed_at(2).await;
     helpers.idle().await;
-    let (n_done, n_files) = (helpers.n_done() as u64, world.n_files().await);
+    let n_done = helpers.n_done() as u64;
     assert!(n_done >= 3, "{n_done}");
-    assert_eq!(world.n_downloads(), n_done * 10, "until then only shards have fetched");
+    assert!(world.n_downloads() <= n_done * 10, "until then only shards have fetched");
     helpers.told.store(usize::MAX, Ordering::SeqCst);
     let finished = world.back_up().await;
-    assert_eq!(world.n_downloads(), n_files, "no content is fetched twice");
+    assert_eq!(world.n_downloads(), world.n_contents().await, "no content is fetched twice");
     assert_eq!(finished.failed, []);
     world.check_snapshot().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_merged_after_the_newest_checkpoint_is_merged_again_by_the_next_attempt() {
-    let mut world = World::new(60).await;
+    let mut world = small(60).await;
     slow_listing(&mut world);
     world.options.checkpoint_every = CheckpointEvery { items: 40, seconds: 1_000 };
-    let helpers = world.split(10, 3);
+    let helpers = world.split(10, 10);
     helpers.told.store(0, Ordering::SeqCst);
     let (those, checkpoints) = (helpers.clone(), world.checkpoints.clone());
     hook(&helpers, move |_| {
@@ -270,20 +286,11 @@ async fn what_was_merged_after_the_newest_checkpoint_is_merged_again_by_the_next
         })
     });
     assert!(matches!(world.attempt().await, Err(JobError::Stopped)));
-    let n_kept = *world.checkpoints.count.lock().unwrap();
-    let n_downloads = world.n_downloads();
+    assert_eq!(*world.checkpoints.count.lock().unwrap(), 1, "what was merged is in no checkpoint");
     *helpers.hook.lock().unwrap() = None;
     helpers.told.store(usize::MAX, Ordering::SeqCst);
-    helpers.idle().await;
     let finished = world.back_up().await;
-    assert_eq!(n_kept, 1, "what was merged was in no checkpoint");
-    let n_files = world.n_files().await;
-    let rest = n_files % 10;
-    assert!(
-        world.n_downloads() <= n_files + rest,
-        "{n_downloads} before, {} in all of {n_files} files: what shards have is fetched again",
-        world.n_downloads()
-    );
+    assert_eq!(world.n_downloads(), world.n_contents().await, "what shards have is not fetched again");
     assert_eq!(finished.failed, []);
     world.check_snapshot().await;
 }
@@ -293,7 +300,7 @@ async fn a_throttled_parent_forgets_neither_its_shards_nor_what_it_took_back() {
     let mut n_taken_back = 0;
     for seed in 1..=6 {
         let slots = usize::try_from(seed % 2).unwrap();
-        let mut world = World::new(60).await;
+        let mut world = small(60).await;
         world.patience = Duration::from_millis(300);
         world.split(10, slots);
         world.faults(json!({"seed": seed, "rate-429": 0.06})).await;
