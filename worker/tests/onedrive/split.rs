@@ -62,6 +62,12 @@ impl World {
     }
 }
 
+/// As [`World::control`] does, where there is no world.
+async fn control(url: &str, name: &str, body: Value) {
+    let request = reqwest::Client::new().post(format!("{url}/_control/{name}")).body(body.to_string());
+    request.send().await.unwrap().error_for_status().unwrap();
+}
+
 fn hook(
     helpers: &Arc<Helpers>,
     hook: impl Fn(Call) -> futures::future::BoxFuture<'static, Result<(), JobError>> + Send + Sync + 'static,
@@ -129,7 +135,7 @@ async fn faults_of_every_kind_lose_nothing_of_a_split_drive() {
         let mut world = small(60).await;
         let faults = json!({"seed": seed, "rate-429": 0.02, "rate-503": 0.03, "rate-504": 0.02, "rate-reset": 0.03,
             "rate-truncate": 0.05, "rate-duplicate-in-page": 0.3, "rate-empty-page": 0.2, "rate-401": 0.004,
-            "rate-expired-delta": 0.1, "rate-expired-download": 0.1});
+            "rate-expired-delta": 0.1});
         world.faults(faults).await;
         world.pages_of(9).await;
         let helpers = world.split(7, 2);
@@ -208,15 +214,11 @@ async fn changes_meanwhile(is_fetched: bool) {
             // Once. What is fetched already seems to run, until the drive has changed.
             *helpers.hook.lock().unwrap() = None;
             helpers.idle().await;
-            let post = async |name: &str, body: Value| {
-                let request = reqwest::Client::new().post(format!("{url}/_control/{name}")).body(body.to_string());
-                request.send().await.unwrap().error_for_status().unwrap();
-            };
             let changes = json!({"seed": 5, "new": 3, "edited": 30, "moved": 0, "deleted": 12, "flags": 0,
                 "users": [user.user_principal_name], "workload": "onedrive"});
-            post("evolve", changes).await;
+            control(&url, "evolve", changes).await;
             // Everything is listed anew, so that this very run hears of it.
-            post("expire-delta", json!({"user": user.id, "workload": "onedrive"})).await;
+            control(&url, "expire-delta", json!({"user": user.id, "workload": "onedrive"})).await;
             helpers.slots.store(3, Ordering::SeqCst);
             Ok(())
         })
@@ -237,6 +239,28 @@ async fn what_changes_after_its_shard_fetched_it_is_fetched_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changes_before_its_shard_fetches_it_is_stored_as_it_is_now() {
     changes_meanwhile(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_after_the_listing_is_stored_as_its_shard_finds_it() {
+    let mut world = small(60).await;
+    let helpers = world.split(10, 0);
+    let (url, user, those) = (world.sim.base_url(), world.user.clone(), helpers.clone());
+    hook(&helpers, move |call| {
+        let (url, user, helpers) = (url.clone(), user.clone(), those.clone());
+        Box::pin(async move {
+            if call.wanted > 0 && helpers.slots.swap(10, Ordering::SeqCst) == 0 {
+                let changes = json!({"seed": 6, "new": 0, "edited": 20, "moved": 0, "deleted": 10, "flags": 0,
+                    "users": [user.user_principal_name], "workload": "onedrive"});
+                control(&url, "evolve", changes).await;
+            }
+            Ok(())
+        })
+    });
+    let n_listed = world.truth_by_id().await.len() as u64 + 1;
+    let finished = world.back_up().await;
+    assert_eq!((finished.failed.len(), finished.account.listed, finished.account.gone), (0, n_listed, 10));
+    world.check_snapshot().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -267,7 +267,7 @@ impl<S: Source> Collector<S> {
         let entry = self.context.manifest.entry(id).await?;
         let outcome = match refusal.kind {
             RefusalKind::Gone => Outcome::Gone,
-            RefusalKind::Retryable => Outcome::FailedRetryable,
+            RefusalKind::Retryable | RefusalKind::Changed => Outcome::FailedRetryable,
             RefusalKind::Permanent => Outcome::FailedPermanent,
         };
         if outcome == Outcome::Gone {

@@ -32,6 +32,8 @@ pub enum RefusalKind {
     Gone,
     /// It may work next time.
     Retryable,
+    /// It is not what was listed any more: there is another version to be had.
+    Changed,
     /// It will not.
     Permanent,
 }
@@ -41,6 +43,7 @@ impl Refusal {
     pub fn of(error: &GraphError) -> Self {
         let kind = match (error.class(), error.is_retryable()) {
             (ErrorClass::Gone, _) => RefusalKind::Gone,
+            (ErrorClass::Reread, _) => RefusalKind::Changed,
             (_, true) => RefusalKind::Retryable,
             (_, false) => RefusalKind::Permanent,
         };
@@ -91,7 +94,7 @@ impl ItemFailure {
             id: id.to_owned(),
             path: path.to_owned(),
             code: refusal.code,
-            retryable: refusal.kind == RefusalKind::Retryable,
+            retryable: matches!(refusal.kind, RefusalKind::Retryable | RefusalKind::Changed),
             attempts,
             request_id: refusal.request_id,
             stale: false,

@@ -8,8 +8,8 @@ use holdfast_repository::{ContentSource, ItemKey, TreeRoots};
 use super::{
     Collector, Source,
     consider::{Fresh, ToFetch},
-    failed::Refusal,
-    ledger::id_hash,
+    failed::{Refusal, RefusalKind},
+    ledger::{Listed, id_hash},
     shard::ShardResult,
     split::{Unmerged, cost},
 };
@@ -69,10 +69,28 @@ impl<S: Source> Collector<S> {
             if listed.is_some_and(|change| self.waits_for(shard, &id, &change)) {
                 let path = self.path_in(shard, &id).await?;
                 self.split.forget(&id);
-                self.settle_refusal(&id, &path, refusal).await?;
+                match refusal.kind {
+                    RefusalKind::Changed => self.read_again(&id, &path).await?,
+                    _ => self.settle_refusal(&id, &path, refusal).await?,
+                }
             }
         }
         Ok(())
+    }
+
+    /// Fetches an item that has changed between the listing and its shard, which may be long. Once: what changes faster than that
+    /// is left to the next run.
+    async fn read_again(&mut self, id: &str, path: &str) -> Result<(), JobError> {
+        let Some(listed) = self.ledger.get(&id_hash(id)).copied() else { return Ok(()) };
+        match self.source.item(id).await {
+            Ok(item) => {
+                let change = self.source.change(&item)?;
+                self.ledger.list(id, Listed { change, ..listed });
+                let container = listed.container;
+                self.fetch(ToFetch { item: Box::new(item), change, container }, None).await
+            }
+            Err(error) => self.settle_failure(id, path, error).await,
+        }
     }
 
     /// The path of the place of an item that a shard was to fetch.

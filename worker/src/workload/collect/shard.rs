@@ -123,7 +123,7 @@ impl<S: Source> ShardRun<S> {
                 let refusal = Refusal::of(&error);
                 match refusal.kind {
                     RefusalKind::Gone => self.account.gone += 1,
-                    RefusalKind::Retryable => self.account.failed_retryable += 1,
+                    RefusalKind::Retryable | RefusalKind::Changed => self.account.failed_retryable += 1,
                     RefusalKind::Permanent => self.account.failed_permanent += 1,
                 }
                 self.result.refused.insert(self.source.id(&item).to_owned(), refusal);
