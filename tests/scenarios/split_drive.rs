@@ -134,7 +134,11 @@ async fn what_is_stored_is_what_is_there(folder: &Path, cluster: &Cluster, tenan
     };
     let snapshots = cluster.operator().list_snapshots(request).await.expect("list snapshots");
     let snapshots = snapshots.into_inner().snapshots;
-    assert_eq!(snapshots.iter().map(|one| one.sequence).collect::<Vec<_>>(), [1], "one snapshot, committed once");
+    assert_eq!(
+        snapshots.iter().map(|one| one.sequence).collect::<Vec<_>>(),
+        [1],
+        "one snapshot, committed once"
+    );
     let out = folder.join("export");
     let (id, to) = (snapshots[0].id.as_str(), out.to_str().expect("a plain path"));
     let exported = cluster.holdfast(&["export", id, "--format", "files", "--out", to, "--wait"]);

@@ -150,15 +150,17 @@ impl Helpers {
         let is_running = |row: &Row| row.standing == ShardStanding::Running;
         let mut free = self.slots.load(Ordering::SeqCst);
         free = free.saturating_sub(rows.shards.values().filter(|row| is_running(row)).count());
-        let queued = rows.order.iter().filter(|id| {
-            rows.shards.get(id).is_some_and(|row| row.standing == ShardStanding::Queued)
-        });
+        let queued = rows
+            .order
+            .iter()
+            .filter(|id| rows.shards.get(id).is_some_and(|row| row.standing == ShardStanding::Queued));
         for id in queued.copied().take(free).collect::<Vec<_>>() {
             let row = rows.shards.get_mut(&id).unwrap();
             row.standing = ShardStanding::Running;
             row.attempts += 1;
             let (helpers, input, progress) = (self.clone(), row.input.clone(), row.progress.clone());
-            row.task = Some(tokio::spawn(async move { helpers.run(id, input, progress).await }).abort_handle());
+            row.task =
+                Some(tokio::spawn(async move { helpers.run(id, input, progress).await }).abort_handle());
         }
     }
 
@@ -206,7 +208,8 @@ impl ShardBoard for Board {
         let number = helpers.calls.fetch_add(1, Ordering::SeqCst) + 1;
         helpers.make_it_so(wanted);
         let answer = helpers.answer(wanted);
-        let hooked = helpers.hook.lock().unwrap().as_ref().map(|hook| hook(Call { number, wanted: wanted.len() }));
+        let hooked =
+            helpers.hook.lock().unwrap().as_ref().map(|hook| hook(Call { number, wanted: wanted.len() }));
         match hooked {
             Some(hooked) => hooked.await.map(|()| answer),
             None => Ok(answer),
