@@ -275,3 +275,55 @@ pub(in crate::workload) fn count(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use holdfast_graph_client::Page;
+
+    use super::*;
+
+    /// Every page of its only container names another.
+    struct Endless;
+
+    #[async_trait]
+    impl Target for Endless {
+        type Stored = ();
+
+        const ITEM_BYTES: u64 = 0;
+
+        async fn place(&mut self, _folders: &SnapshotFolders, _index: usize) -> Result<Place, JobError> {
+            Ok(Place::Nowhere)
+        }
+
+        async fn occupants(&self, _container: &str, _link: Option<&str>) -> Result<Page<Occupant>, GraphError> {
+            Ok(Page { items: Vec::new(), next: Some("next".to_owned()), delta: None })
+        }
+
+        fn read(&self, _meta: &Bytes) -> Result<(), JobError> {
+            Ok(())
+        }
+
+        fn look(&self, (): &()) -> String {
+            String::new()
+        }
+
+        async fn create(&self, _item: &ItemToWrite<'_, ()>) -> Result<Created, JobError> {
+            unreachable!("what is in the container is not known")
+        }
+
+        async fn delete(&self, _container: &str, _id: &str) -> Result<(), GraphError> {
+            unreachable!("what is in the container is not known")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_does_not_end_is_an_error_because_what_it_lacks_would_be_written_twice() {
+        let error = occupants(&Endless, "c").await.unwrap_err();
+        assert!(matches!(error, GraphError::TooMany { limit: MAX_PAGES, .. }), "{error}");
+        let create = || async { Err(GraphError::Ambiguous { source: Box::new(GraphError::Changed) }) };
+        let error = create_once(&Endless, ("c", "key"), create).await.unwrap_err();
+        assert!(matches!(error, JobError::Graph(GraphError::TooMany { .. })), "{error}");
+    }
+}
