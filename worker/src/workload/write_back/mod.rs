@@ -21,7 +21,7 @@ pub use folders::{FolderMaker, KnownFolder, TargetFolders, make_once};
 pub use restore_key::{RESTORE_KEY_PROPERTY, restore_key, restore_key_property, restore_prefix};
 pub use run::WriteBack;
 pub(super) use run::{Written, count, create_once, occupants};
-pub use target::{Created, ItemToWrite, Occupant, Place, Target};
+pub use target::{ContainerLoss, Created, ItemToWrite, Occupant, Place, Target};
 
 /// How often a create of unknown outcome is repeated.
 pub(super) const CREATE_ATTEMPTS: u32 = 4;
