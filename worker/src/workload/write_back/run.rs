@@ -283,11 +283,8 @@ pub(in crate::workload) fn count(
             }
             restored.failed.push(failed);
         }
-        // No copy of it is left. That must not keep the others from coming back.
         Err(JobError::Repository(error)) if !error.is_retryable() => {
-            tracing::warn!(%error, "item cannot be read");
-            account.failed_permanent += 1;
-            restored.failed.push(ItemFailure::ours(id, path, "unreadable", false));
+            restored.count_unreadable(id, path, &error);
         }
         Err(error) => return Err(error),
     }
