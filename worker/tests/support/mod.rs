@@ -3,6 +3,7 @@
 
 pub mod export;
 pub mod restore;
+pub mod resume;
 
 use std::{
     collections::BTreeMap,
