@@ -4,6 +4,7 @@
 mod backup;
 mod export;
 mod harness;
+mod large;
 mod restore;
 #[path = "../support/mod.rs"]
 mod support;
