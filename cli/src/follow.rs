@@ -26,7 +26,7 @@ const POLL_EVERY: Duration = Duration::from_millis(300);
 /// How many answers may be missed in a row before the command gives up: the run itself goes on.
 const MISSED_ANSWERS_MAX: u32 = 200;
 /// How often a plain line is printed when nobody watches a terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+pub const LINE_EVERY: Duration = Duration::from_secs(5);
 /// The time left is not guessed from less than this.
 const GUESS_AFTER: Duration = Duration::from_secs(2);
 /// What a job that still runs counts as, at most: only its end makes it whole.
@@ -34,7 +34,7 @@ const RUNNING_AT_MOST: f64 = 0.99;
 /// Steps of the bar.
 const BAR_STEPS: u64 = 1000;
 /// The bar is short so that the line fits 80 columns.
-const BAR_STYLE: &str = "{bar:10} {wide_msg}";
+pub const BAR_STYLE: &str = "{bar:10} {wide_msg}";
 
 /// Waits for every job of a run. The exit code says how they ended.
 pub async fn run(client: &mut Operator, run: &str, verb: &str) -> Result<(Exit, Vec<Job>), CliError> {

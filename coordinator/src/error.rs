@@ -155,6 +155,15 @@ pub enum Error {
     /// A snapshot cannot be read.
     #[error("the snapshot cannot be read: {0}")]
     Snapshot(#[from] holdfast_repository::Error),
+    /// More folders than are read at once.
+    #[error(
+        "the snapshot has more than {limit} folders, more than can be looked at together: `holdfast browse` shows them \
+         folder by folder"
+    )]
+    TooManyFolders {
+        /// The limit.
+        limit: usize,
+    },
     /// A pin cannot be read.
     #[error("the pin cannot be read: {0}")]
     Record(#[from] holdfast_record::Error),
@@ -217,6 +226,7 @@ impl Error {
             | Self::Invalid { .. }
             | Self::Wire(_)
             | Self::Layout(_)
+            | Self::TooManyFolders { .. }
             | Self::CredentialsRefused { .. } => ErrorCode::BadRequest,
             Self::PermissionsMissing { .. } | Self::NotClaimant { .. } => ErrorCode::Forbidden,
             Self::NotFound { .. } => ErrorCode::NotFound,

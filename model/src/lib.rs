@@ -36,6 +36,7 @@ mod fence;
 mod id;
 mod job;
 mod layout;
+mod recoverable;
 mod resource;
 mod time;
 
@@ -51,5 +52,6 @@ pub use layout::{
     Layout, LayoutChange, LayoutError, LayoutFault, LayoutNode, LayoutPlan, NodeDuty, NodeMove,
     PARTITION_COUNT, PartitionId, PinHandover, Replication, check_layout,
 };
+pub use recoverable::{RECOVERABLE_PATH, asks_for_recoverable};
 pub use resource::{ParseResourceError, ResourceKind, ResourceName, Workload};
 pub use time::{Clock, Millis, Random};

@@ -194,7 +194,9 @@ impl JobError {
             Self::TooManyFolders { .. } => release(
                 ReleaseReason::Permanent,
                 "too-many-folders",
-                format!("{self}, more than a job holds: please report this; `tests/reader` reads it without a limit"),
+                format!(
+                    "{self}, more than a job holds: please report this; `tests/reader` reads it without a limit"
+                ),
             ),
             Self::DriveGone => release(
                 ReleaseReason::Permanent,
@@ -243,6 +245,10 @@ fn release_graph(error: &GraphError) -> Release {
     let say = |advice: &str| format!("{error}: {advice}");
     let (reason, message) = match error.class() {
         ErrorClass::Wait => (ReleaseReason::Deferred, say("the job goes on by itself")),
+        // Nothing is wrong with the mailbox.
+        _ if matches!(error, GraphError::TooMany { .. }) => {
+            (ReleaseReason::Permanent, say("that is more than a job holds: please report this"))
+        }
         ErrorClass::FailResource => (
             ReleaseReason::Permanent,
             say("check that the user has an active mailbox in Exchange Online and room in it"),

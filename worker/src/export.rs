@@ -41,10 +41,7 @@ use crate::{
     JobError,
     backup::{Progress, key},
     restore::Restored,
-    workload::{
-        collect::ItemFailure,
-        snapshot_folders::{Selection, SnapshotFolders},
-    },
+    workload::snapshot_folders::{Selection, SnapshotFolders},
 };
 
 /// Write buffers of open files.
@@ -149,12 +146,8 @@ impl Done<'_> {
                 account.stored += 1;
                 account.bytes_read += bytes;
             }
-            // Damage of one item must not keep the others from being saved.
             Err(JobError::Repository(error)) if !error.is_retryable() => {
-                tracing::warn!(%error, "item cannot be read");
-                account.failed_permanent += 1;
-                let path = &self.folders.all()[folder].path;
-                self.restored.failed.push(ItemFailure::ours(id, path, "unreadable", false));
+                self.restored.count_unreadable(id, &self.folders.all()[folder].path, &error);
             }
             Err(error) => return Err(error),
         }

@@ -1,14 +1,19 @@
 //! `holdfast search`: find items in snapshots.
 
+use std::{cell::Cell, io::IsTerminal as _};
+
 use holdfast_proto::coordinator::{
-    SearchEnd, SearchHit, SearchRequest, SearchResponse, search_response::Answer,
+    SearchEnd, SearchHit, SearchProgress, SearchRequest, search_response::Answer,
 };
 use holdfast_runtime::Exit;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
 
 use crate::{
     client::{self, ServerArguments},
     error::CliError,
-    output::{self, Format, say},
+    follow::{BAR_STYLE, LINE_EVERY},
+    output::{self, Format, note, say},
 };
 
 /// Find items in the newest snapshots, or in one, without Microsoft
@@ -61,32 +66,93 @@ pub async fn run(options: Options, server: &ServerArguments, format: Format) -> 
     };
     let mut answers = client::connect(server)?.search(request).await?.into_inner();
     let mut hits = 0u64;
+    let progress = Progress::new();
     if format == Format::Json {
         say!("{{\"hits\": [");
     }
     let end = loop {
-        match answers.message().await? {
-            Some(SearchResponse { answer: Some(Answer::Hit(hit)) }) => {
+        match answers.message().await?.map(|told| told.answer) {
+            Some(Some(Answer::Hit(hit))) => {
                 // One hit per line, as it is found: nobody waits for the last snapshot to see the first.
-                match format {
+                let shown = match format {
                     Format::Json => {
                         let comma = if hits == 0 { "" } else { "," };
-                        say!("{comma}{}", serde_json::to_string(&hit).map_err(CliError::failed)?);
+                        format!("{comma}{}", serde_json::to_string(&hit).map_err(CliError::failed)?)
                     }
-                    Format::Text => say!("{}", line(&hit)),
-                }
+                    Format::Text => line(&hit),
+                };
+                progress.beside(|| say!("{shown}"));
                 hits += 1;
             }
-            Some(SearchResponse { answer: Some(Answer::End(end)) }) => break end,
-            Some(SearchResponse { answer: None }) => {}
+            Some(Some(Answer::Progress(so_far))) => progress.show(&so_far),
+            Some(Some(Answer::End(end))) => break end,
+            // A newer coordinator tells more.
+            Some(None) => {}
             None => return Err(CliError::failed("the search ended early: run it again")),
         }
     };
+    progress.finish();
     match format {
         Format::Json => say!("], \"end\": {}}}", serde_json::to_string(&end).map_err(CliError::failed)?),
         Format::Text => summary(&end).iter().for_each(|line| say!("{line}")),
     }
     Ok(if end.unread.is_empty() { Exit::Ok } else { Exit::Exceptions })
+}
+
+/// How far the search is, on stderr: a bar on a terminal, else a line now and then.
+struct Progress {
+    bar: Option<ProgressBar>,
+    last_line: Cell<Instant>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            bar.set_style(ProgressStyle::with_template(BAR_STYLE).expect("a constant template is valid"));
+            bar
+        });
+        Self { bar, last_line: Cell::new(Instant::now()) }
+    }
+
+    fn show(&self, so_far: &SearchProgress) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(so_far.snapshots);
+                bar.set_position(so_far.snapshots_done);
+                bar.set_message(progress_line(so_far));
+            }
+            None if self.last_line.get().elapsed() >= LINE_EVERY => {
+                self.last_line.set(Instant::now());
+                note!("{}", progress_line(so_far));
+            }
+            None => {}
+        }
+    }
+
+    /// Prints while the bar is away.
+    fn beside(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// `searching: 3/25 snapshots, 1200 items`
+fn progress_line(so_far: &SearchProgress) -> String {
+    format!(
+        "searching: {}/{}, {}",
+        so_far.snapshots_done,
+        output::count(as_size(so_far.snapshots), "snapshot"),
+        output::count(as_size(so_far.items), "item")
+    )
 }
 
 fn line(hit: &SearchHit) -> String {
@@ -165,6 +231,12 @@ mod tests {
             "2026-01-01 12:00:00  /Inbox/Budget (ann@x.test)\n    mail_message of user:alex@x.test, 2.0 KiB, snapshot \
              4f0c, id AAMk"
         );
+    }
+
+    #[test]
+    fn how_far_a_search_is_is_told_in_snapshots_and_items() {
+        let so_far = SearchProgress { snapshots_done: 3, snapshots: 25, items: 1_200 };
+        assert_eq!(progress_line(&so_far), "searching: 3/25 snapshots, 1200 items");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A storage node in memory, over real mTLS: the coordinator's side of it, with switchable faults.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     pin::Pin as Pinned,
     sync::{Arc, Mutex},
@@ -19,6 +19,7 @@ use holdfast_proto::{
 };
 use holdfast_record::Pin;
 use holdfast_runtime::{Pki, RoleTable, Shutdown, grpc};
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status, Streaming};
 
 static ROLES: RoleTable = RoleTable(&[
@@ -38,6 +39,8 @@ pub struct State {
     pub highest: Fence,
     pub pins: BTreeMap<u64, Bytes>,
     pub records: HashMap<Vec<u8>, Bytes>,
+    /// Records that are not answered with until they are released.
+    pub withheld: HashSet<Vec<u8>>,
     /// Does not tell its pins.
     pub hides_pins: bool,
     /// Refuses pins without storing anything.
@@ -54,6 +57,7 @@ pub struct FakeNode {
     pub site: String,
     pub addr: SocketAddr,
     pub state: Arc<Mutex<State>>,
+    released: Arc<Notify>,
     verifier: Verifier,
 }
 
@@ -67,6 +71,7 @@ impl FakeNode {
             site: site.to_owned(),
             addr: "127.0.0.1:0".parse().unwrap(),
             state: Arc::default(),
+            released: Arc::default(),
             verifier,
         };
         let routes = tonic::service::Routes::new(StorageNodeServer::new(node.clone()));
@@ -74,6 +79,23 @@ impl FakeNode {
             grpc::serve("127.0.0.1:0", &tls, pki.cluster(), &ROLES, routes, shutdown).await.unwrap();
         node.addr = addr;
         node
+    }
+
+    /// Answers with everything again.
+    pub fn release(&self) {
+        self.state.lock().unwrap().withheld.clear();
+        self.released.notify_waiters();
+    }
+
+    async fn released(&self, ids: &[Bytes]) {
+        loop {
+            let released = self.released.notified();
+            let withheld = self.state.lock().unwrap().withheld.clone();
+            if !ids.iter().any(|id| withheld.contains(&id[..])) {
+                return;
+            }
+            released.await;
+        }
     }
 
     fn claims<T>(&self, request: &Request<T>) -> Result<holdfast_model::SessionClaims, Status> {
@@ -177,6 +199,7 @@ impl StorageNode for FakeNode {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Self::GetStream>, Status> {
         self.claims(&request)?;
+        self.released(&request.get_ref().ids).await;
         let state = self.state.lock().unwrap();
         let record = |id: &Bytes| state.records.get(&id[..]).cloned().unwrap_or_default();
         let answers: Vec<_> =

@@ -1,28 +1,41 @@
 //! A snapshot is searched without Microsoft.
 
+use std::{collections::HashSet, time::Duration};
+
 use futures::TryStreamExt as _;
 use holdfast_proto::{
     coordinator::{search_response::Answer, *},
     status::ErrorCode,
 };
 
-use crate::{backed_up_twice, refused, world::World};
+use crate::{
+    backed_up_twice, prepared, refused,
+    snapshot::MadeSnapshot,
+    world::{World, eventually},
+};
 
 fn search(query: &str) -> SearchRequest {
     SearchRequest { tenant: "contoso".to_owned(), query: query.to_owned(), ..Default::default() }
 }
 
-/// The hits and what is told at the end.
-async fn answers(world: &World, request: SearchRequest) -> (Vec<SearchHit>, SearchEnd) {
+/// What is told, in order, and the end.
+async fn told(world: &World, request: SearchRequest) -> (Vec<Answer>, SearchEnd) {
     let answers = world.operator().search(request).await.unwrap().into_inner();
     let mut answers: Vec<Answer> =
         answers.try_filter_map(async |answer| Ok(answer.answer)).try_collect().await.unwrap();
     let Some(Answer::End(end)) = answers.pop() else { panic!("the end comes last") };
+    assert!(!answers.iter().any(|answer| matches!(answer, Answer::End(_))), "there is one end");
+    (answers, end)
+}
+
+/// The hits and what is told at the end.
+async fn answers(world: &World, request: SearchRequest) -> (Vec<SearchHit>, SearchEnd) {
+    let (answers, end) = told(world, request).await;
     let hit = |answer| match answer {
-        Answer::Hit(hit) => hit,
-        Answer::End(_) => panic!("there is one end"),
+        Answer::Hit(hit) => Some(hit),
+        Answer::Progress(_) | Answer::End(_) => None,
     };
-    (answers.into_iter().map(hit).collect(), end)
+    (answers.into_iter().filter_map(hit).collect(), end)
 }
 
 fn found(hits: &[SearchHit]) -> Vec<(String, String)> {
@@ -58,6 +71,54 @@ async fn the_newest_snapshots_are_searched_by_words_people_folders_and_dates() {
     }
     let old = SearchRequest { snapshot: made[0].clone(), ..search("\"subject 2\"") };
     assert_eq!(found(&answers(&world, old).await.0), rows(&[("m2", "/Inbox")]), "as it was then");
+    world.stop().await;
+}
+
+/// Backs up two mailboxes; who, and the ids of the records that only this one's snapshot has.
+async fn two_mailboxes(world: &mut World) -> [(&'static str, HashSet<Vec<u8>>); 2] {
+    world.connect().await;
+    let mut made = Vec::new();
+    for (round, user) in (0..).zip(["user:ann@contoso.test", "user:ben@contoso.test"]) {
+        world.start_backup(user).await;
+        let lease = world.claim_next().await;
+        let snapshot = MadeSnapshot::of(&lease, round).await;
+        snapshot.copy_to(&world.nodes);
+        prepared(world, &lease, &snapshot.pin).await;
+        eventually("the job is done", async || world.job(&lease.job).await.state == "done").await;
+        made.push((user, snapshot.record_ids()));
+    }
+    let [(ann, of_ann), (ben, of_ben)] = made.try_into().unwrap();
+    [(ann, &of_ann - &of_ben), (ben, &of_ben - &of_ann)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_slow_snapshot_to_see_the_hits_of_another() {
+    let mut world = World::start(|_| ()).await;
+    // Whichever is searched first: each is the slow one once.
+    for (slow, records) in two_mailboxes(&mut world).await {
+        for node in &world.nodes {
+            node.state.lock().unwrap().withheld.clone_from(&records);
+        }
+        let mut answers = world.operator().search(search("subject")).await.unwrap().into_inner();
+        let mut next = async || answers.message().await.unwrap().and_then(|answer| answer.answer).unwrap();
+        let first = tokio::time::timeout(Duration::from_secs(20), next()).await.expect("a hit comes");
+        let Answer::Hit(hit) = first else { panic!("{first:?}") };
+        assert_ne!(hit.resource, slow);
+        for node in &world.nodes {
+            node.release();
+        }
+        let (mut hits, mut done) = (vec![hit.resource], Vec::new());
+        let end = loop {
+            match next().await {
+                Answer::Hit(hit) => hits.push(hit.resource),
+                Answer::Progress(progress) => done.push((progress.snapshots_done, progress.snapshots)),
+                Answer::End(end) => break end,
+            }
+        };
+        assert_eq!((hits.len(), hits.iter().filter(|who| *who == slow).count()), (6, 3));
+        assert_eq!(done, [(1, 2), (2, 2)]);
+        assert_eq!((end.snapshots, end.hits), (2, 6));
+    }
     world.stop().await;
 }
 

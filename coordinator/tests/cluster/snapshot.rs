@@ -1,6 +1,6 @@
 //! A small snapshot, made as a worker makes it and copied to the fake nodes.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use holdfast_coordinator::folder_key;
@@ -71,6 +71,11 @@ impl MadeSnapshot {
             items_missing: 0,
         };
         Self { pin, store }
+    }
+
+    /// The ids of its records.
+    pub fn record_ids(&self) -> HashSet<Vec<u8>> {
+        self.store.records().iter().map(|record| record.header.id.0.to_vec()).collect()
     }
 
     pub fn copy_to(&self, nodes: &[FakeNode]) {

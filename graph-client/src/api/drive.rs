@@ -84,15 +84,6 @@ impl FromObject for Drive {
 /// What a delta says about an item of a drive.
 pub type DriveItemChange = Change<DriveItem>;
 
-/// Whether a delta also reports items of which only the sharing has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SharingChanges {
-    /// It does. Needs the permission `Sites.FullControl.All`.
-    Report,
-    /// It says who has rights of their own, and reports an item when something else has changed.
-    Leave,
-}
-
 impl GraphClient {
     /// A person's OneDrive; none where it was never opened, and where there is no such person, which looks the same.
     pub async fn user_drive(&self, user: &str) -> Result<Option<Drive>, GraphError> {
@@ -113,24 +104,18 @@ impl GraphClient {
     /// One page of a drive's changes; `link` is the last page's, or none for the initial round. Only the delta is complete:
     /// listing folders can miss what is moved meanwhile.
     ///
+    /// It says who has rights of their own, and reports an item when something else than its sharing has changed: of changes of
+    /// the sharing alone it would tell only an app with `Sites.FullControl.All`.
+    ///
     /// When the token has died the error's `restart_link` is the first page of the enumeration from scratch.
     pub async fn drive_delta(
         &self,
         drive: &str,
         link: Option<&str>,
-        sharing: SharingChanges,
     ) -> Result<Page<DriveItemChange>, GraphError> {
         let first = || self.url(&["drives", drive, "root", "delta"], &[("$top", DELTA_PAGE_SIZE)]);
         let weight = if link.is_some() { Weight::Single } else { Weight::Listing };
         let call = listing(link.map_or_else(first, str::to_owned)).costs(weight);
-        let call = match sharing {
-            // Only all of them together report such changes.
-            SharingChanges::Report => call
-                .prefer("deltashowremovedasdeleted")
-                .prefer("deltatraversepermissiongaps")
-                .prefer("deltashowsharingchanges"),
-            SharingChanges::Leave => call,
-        };
         self.page(call.prefer("hierarchicalsharing"), "a page of drive items").await
     }
 

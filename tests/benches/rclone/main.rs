@@ -47,7 +47,9 @@ async fn main() -> anyhow::Result<()> {
     let owner = protected.tenant.users().remove(0);
     let rclone = Rclone::new(folder.path(), &protected.tenant, &owner).await?;
 
-    println!("| run | holdfast | requests | rclone | requests | holdfast takes of it |\n|---|---|---|---|---|---|");
+    println!(
+        "| run | holdfast | requests | rclone | requests | holdfast takes of it |\n|---|---|---|---|---|---|"
+    );
     for (run, goal) in [("first full", FIRST_GOAL), ("second", SECOND_GOAL)] {
         tokio::time::sleep(MINUTE).await;
         let ours = protected.back_up(std::slice::from_ref(&owner), &["onedrive"], WITHIN).await;

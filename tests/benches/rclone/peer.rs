@@ -43,9 +43,8 @@ impl Rclone {
         let drive = drive["id"].as_str().context("a drive")?;
         let token = json!({ "access_token": token, "token_type": "Bearer", "refresh_token": "none",
             "expiry": "2099-01-01T00:00:00Z" });
-        let config = format!(
-            "[drive]\ntype = onedrive\ntoken = {token}\ndrive_id = {drive}\ndrive_type = business\n"
-        );
+        let config =
+            format!("[drive]\ntype = onedrive\ntoken = {token}\ndrive_id = {drive}\ndrive_type = business\n");
         tokio::fs::write(folder.join("rclone.conf"), config).await?;
         let hosts = format!("127.0.0.1 localhost\n{ADDRESS} {}\n", HOSTS.join(" "));
         tokio::fs::write(folder.join("hosts"), hosts).await?;

@@ -71,6 +71,15 @@ pub struct Restored {
     pub failed: Vec<ItemFailure>,
 }
 
+impl Restored {
+    /// Counts an item of which no copy is left. That must not keep the others from being saved.
+    pub(crate) fn count_unreadable(&mut self, id: &str, path: &str, error: &holdfast_repository::Error) {
+        tracing::warn!(%error, "item cannot be read");
+        self.account.failed_permanent += 1;
+        self.failed.push(ItemFailure::ours(id, path, "unreadable", false));
+    }
+}
+
 impl RestoreJob {
     /// Runs to the end.
     pub async fn run(

@@ -1,7 +1,10 @@
 use holdfast_worker::CheckpointEvery;
 use serde_json::json;
 
-use crate::harness::{Told, World};
+use crate::{
+    harness::{Told, World},
+    support::resume::N_KILLED_LATER,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_backup_goes_on_from_its_checkpoint() {
@@ -23,15 +26,7 @@ async fn a_killed_backup_goes_on_from_its_checkpoint() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_incremental_forgets_no_change() {
     for told in [Told::ByDelta, Told::NotAtAll] {
-        let mut world = World::with(100, told).await;
-        world.control("options", json!({"page-size-max": 5})).await;
-        world.back_up().await;
-        world.evolve(json!({"seed": 8, "new": 12, "edited": 8, "moved": 8, "deleted": 8, "flags": 8})).await;
-        world.options.checkpoint_every = CheckpointEvery { items: 4, seconds: 1_000 };
-        world.forget_checkpoints();
-        world.attempt_killed_at(2).await;
-        let finished = world.back_up().await;
-        assert_eq!(finished.account.removed, 8);
-        world.check_snapshot().await;
+        let mut world = World::with(N_KILLED_LATER, told).await;
+        world.assert_killed_incremental_forgets_no_change(8, 8).await;
     }
 }

@@ -88,21 +88,6 @@ async fn a_folder_that_is_gone_goes_with_its_contacts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_of_every_kind_lose_nothing() {
     for seed in 1..=3 {
-        let mut world = World::new(60).await;
-        let faults = json!({"seed": seed, "rate-503": 0.03, "rate-504": 0.02, "rate-reset": 0.02,
-            "rate-truncate": 0.02, "rate-duplicate-in-page": 0.3, "rate-phantom-removed": 0.3,
-            "rate-empty-page": 0.2, "rate-expired-delta": 0.1});
-        world.faults(faults).await;
-        world.control("options", json!({"page-size-max": 7})).await;
-        let first = world.back_up().await;
-        assert!(first.failed.is_empty(), "{:?}", first.failed);
-        world.check_snapshot().await;
-        world
-            .evolve(json!({"seed": seed, "new": 6, "edited": 6, "moved": 6, "deleted": 6, "flags": 0}))
-            .await;
-        let second = world.back_up().await;
-        assert_eq!(second.account.removed, 6);
-        world.check_snapshot().await;
-        assert!(!world.counters().faults.is_empty());
+        World::new(60).await.assert_faults_lose_nothing(seed, (0, 6)).await;
     }
 }

@@ -1,31 +1,14 @@
-use holdfast_worker::CheckpointEvery;
-use serde_json::json;
-
-use crate::harness::World;
+use crate::{
+    harness::World,
+    support::resume::{N_KILLED, N_KILLED_LATER},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_backup_goes_on_from_its_checkpoint() {
-    let mut world = World::new(120).await;
-    world.control("options", json!({"page-size-max": 10})).await;
-    world.options.checkpoint_every = CheckpointEvery { items: 20, seconds: 1_000 };
-    world.attempt_killed_at(2).await;
-    assert!(world.n_photo_requests() >= 20);
-    let finished = world.back_up().await;
-    assert_eq!((finished.account.listed, finished.account.accounted()), (120, 120));
-    assert_eq!(world.n_photo_requests(), 120, "no photo is asked for twice");
-    world.check_snapshot().await;
+async fn a_killed_backup_goes_on_from_its_checkpoint_and_asks_for_no_photo_twice() {
+    World::new(N_KILLED).await.assert_goes_on_from_its_checkpoint(World::n_photo_requests).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_incremental_forgets_no_change() {
-    let mut world = World::new(100).await;
-    world.control("options", json!({"page-size-max": 5})).await;
-    world.back_up().await;
-    world.evolve(json!({"seed": 8, "new": 12, "edited": 8, "moved": 8, "deleted": 8, "flags": 0})).await;
-    world.options.checkpoint_every = CheckpointEvery { items: 4, seconds: 1_000 };
-    world.forget_checkpoints();
-    world.attempt_killed_at(2).await;
-    let finished = world.back_up().await;
-    assert_eq!(finished.account.removed, 8);
-    world.check_snapshot().await;
+    World::new(N_KILLED_LATER).await.assert_killed_incremental_forgets_no_change(0, 8).await;
 }

@@ -6,7 +6,10 @@ use std::{
 
 use holdfast_graph_sim::{Population, SimOptions, TruthMessage};
 use holdfast_model::{ConflictPolicy, ExportFormat};
-use holdfast_worker::{JobError, backup::Progress, export::ExportJob, verify::VerifyJob};
+use holdfast_worker::{
+    JobError, backup::Progress, export::ExportJob, verify::VerifyJob,
+    workload::snapshot_folders::SnapshotFolders,
+};
 use serde_json::json;
 
 use crate::{
@@ -219,6 +222,20 @@ async fn a_folder_or_one_item_comes_back_alone_and_a_wrong_path_says_so() {
     assert_eq!(world.truth().await.len(), n_inbox + 1);
     let wrong = world.restore_paths(&["/Nowhere"], to("r3")).await;
     assert!(matches!(wrong, Err(JobError::NoSuchPath { path }) if path == "/Nowhere"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_folders_than_a_job_holds_are_an_error_and_not_left_out() {
+    let mut world = World::new(5).await;
+    world.back_up().await;
+    let reader = world.reader().await;
+    let n = SnapshotFolders::read(&reader).await.unwrap().all().len();
+    assert_eq!(SnapshotFolders::read_at_most(&reader, n).await.unwrap().all().len(), n);
+    let error = SnapshotFolders::read_at_most(&reader, n - 1).await.err().unwrap();
+    assert!(matches!(error, JobError::TooManyFolders { limit } if limit == n - 1), "{error}");
+    let release = error.release().unwrap();
+    assert_eq!(release.code, "too-many-folders");
+    assert!(release.message.contains("please report"), "{}", release.message);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

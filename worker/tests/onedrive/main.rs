@@ -4,6 +4,7 @@
 mod backup;
 mod export;
 mod harness;
+mod large;
 mod restore;
 mod split;
 #[path = "../support/mod.rs"]

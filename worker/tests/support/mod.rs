@@ -3,6 +3,7 @@
 
 pub mod export;
 pub mod restore;
+pub mod resume;
 pub mod shards;
 
 use std::{

@@ -1,10 +1,12 @@
 //! What to do about a failed item: one sentence per cause.
 
-/// What to do about a code of Microsoft's, or of ours.
+/// What to do about a code of Microsoft's, or of ours; one such as `PermissionNotRestored:sharingDisabled` says first what is
+/// missing and then why.
 pub(super) fn advice(code: &str) -> &'static str {
     let lower = code.to_ascii_lowercase();
-    let known = ADVICE.iter().find(|(codes, _)| codes.contains(&lower.as_str()));
-    known.map_or(UNKNOWN, |(_, advice)| advice)
+    let known = |code: &str| ADVICE.iter().find(|(codes, _)| codes.contains(&code));
+    let cause = || lower.split_once(':').and_then(|(_, cause)| known(cause));
+    known(&lower).or_else(cause).map_or(UNKNOWN, |(_, advice)| advice)
 }
 
 const UNKNOWN: &str = "look the code up at Microsoft, or give their support the request id that `holdfast jobs JOB --json` shows";
@@ -59,6 +61,14 @@ const ADVICE: &[(&[&str], &str)] = &[
         "somebody it is shared with is gone, or sharing is switched off: share it by hand",
     ),
     (
+        &["linkhaspassword", "linknamespeople"],
+        "nobody can make the link as it was without its password, or without a mail to those it names: share it by hand",
+    ),
+    (
+        &["packagerestoredasfolder"],
+        "its files are there in a folder, which no app can make a notebook again: open them in OneNote and copy them into a new one",
+    ),
+    (
         &["malformed", "incomplete"],
         "Microsoft's answer is not what it promises: give their support the request id that `holdfast jobs JOB --json` shows",
     ),
@@ -93,6 +103,9 @@ mod tests {
         assert!(advice("ErrorCorruptData").contains("Outlook"));
         assert!(advice("transport").starts_with("nothing"));
         assert_eq!(advice("somethingNew"), UNKNOWN);
+        assert_eq!(advice("PermissionNotRestored:sharingDisabled"), advice("sharingDisabled"));
+        assert_ne!(advice("PermissionNotRestored:LinkHasPassword"), UNKNOWN);
+        assert_eq!(advice("PermissionNotRestored:somethingNew"), UNKNOWN);
         let codes: Vec<&str> = ADVICE.iter().flat_map(|(codes, _)| codes.iter().copied()).collect();
         let distinct: std::collections::BTreeSet<&str> = codes.iter().copied().collect();
         assert_eq!(codes.len(), distinct.len());

@@ -1,12 +1,13 @@
 //! Browsing one page of one folder. It costs the folder, whatever the snapshot's size.
 
+use futures::TryStreamExt as _;
 use holdfast_proto::coordinator::{BrowseRequest, BrowseResponse};
 use holdfast_repository::{ChildCursor, FolderKey, ItemEntry, ItemKey, MAX_PAGE, SnapshotReader};
 
 use super::{
     OperatorService,
     backup::snapshot_id,
-    folders::{folders_in, key_of},
+    folders::{Named, folders_in, key_of},
     page_size,
     properties::Properties,
 };
@@ -71,12 +72,14 @@ async fn find(reader: &SnapshotReader, path: &str) -> Result<Found, Error> {
 /// Walks a path down from the root, one folder at a time; names are compared without case.
 async fn find_folder(reader: &SnapshotReader, path: &str) -> Result<Option<FolderKey>, Error> {
     // The top level holds one invisible root; what people call the root is what is in it.
-    let top = folders_in(reader, FolderKey(ROOT_PARENT)).await?;
-    let mut at = top.first().map_or(FolderKey(ROOT_PARENT), |folder| folder.key);
+    let top = folders_in(reader, FolderKey(ROOT_PARENT)).try_next().await?;
+    let mut at = top.map_or(FolderKey(ROOT_PARENT), |folder| folder.key);
     for name in path.split('/').filter(|name| !name.is_empty()) {
-        let inside = folders_in(reader, at).await?;
-        let found = inside.into_iter().find(|folder| folder.name.to_lowercase() == name.to_lowercase());
-        let Some(found) = found else { return Ok(None) };
+        let wanted = name.to_lowercase();
+        let is_wanted = |folder: &Named| futures::future::ready(folder.name.to_lowercase() == wanted);
+        let Some(found) = folders_in(reader, at).try_filter(is_wanted).try_next().await? else {
+            return Ok(None);
+        };
         at = found.key;
     }
     Ok(Some(at))

@@ -10,6 +10,8 @@ mod folders;
 mod forecast;
 mod jobs;
 mod layout;
+#[cfg(test)]
+mod made_snapshot;
 mod nodes;
 mod permissions;
 mod plan;

@@ -3,10 +3,16 @@
 use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
+use holdfast_model::{Workload, asks_for_recoverable};
 use holdfast_proto::coordinator::RestorePlan;
 use holdfast_repository::{EntryFlags, EntryKind, ItemEntry, ItemKey, SnapshotReader};
 
-use super::{OperatorService, browse::no_such_path, folders::Folders, forecast::Counted};
+use super::{
+    OperatorService,
+    browse::no_such_path,
+    folders::{Folders, key_of},
+    forecast::Counted,
+};
 use crate::{
     catalog::{audit::Actor, snapshot::SnapshotRow},
     error::Error,
@@ -43,17 +49,31 @@ impl OperatorService {
         paths: &[String],
     ) -> Result<RestorePlan, Error> {
         let reader = self.open_snapshot(actor, "restore.plan", snapshot).await?;
-        let counted =
-            if paths.is_empty() { count_all(&reader).await? } else { count(&reader, paths).await? };
+        let counted = match paths {
+            [] => count_all(&reader, snapshot.workload).await?,
+            paths => count(&reader, paths).await?,
+        };
         Ok(counted.plan(snapshot.workload, &self.core.options.quota))
     }
 }
 
-async fn count_all(reader: &SnapshotReader) -> Result<Counted, Error> {
+/// Counts everything but what does not come back with everything.
+async fn count_all(reader: &SnapshotReader, workload: Workload) -> Result<Counted, Error> {
+    let left_out = match workload {
+        Workload::Mail => Folders::read(reader).await?.recoverable(),
+        Workload::Calendar | Workload::Contacts | Workload::Tasks | Workload::OneDrive => BTreeSet::new(),
+    };
     let mut counted = Counted::default();
     let mut items = reader.items();
-    while let Some((_, item)) = items.try_next().await? {
-        counted.add(&item);
+    while let Some((key, item)) = items.try_next().await? {
+        let is_left_out = if item.kind.is_container() {
+            left_out.contains(&key_of(&key))
+        } else {
+            left_out.contains(&item.parent)
+        };
+        if !is_left_out {
+            counted.add(&item);
+        }
     }
     Ok(counted)
 }
@@ -69,6 +89,10 @@ async fn count(reader: &SnapshotReader, paths: &[String]) -> Result<Counted, Err
         } else {
             folders.extend(under);
         }
+    }
+    if !asks_for_recoverable(paths) {
+        let left_out = all.recoverable();
+        folders.retain(|folder| !left_out.contains(folder));
     }
     let mut counted = Counted::default();
     for folder in all.all.iter().filter(|folder| folders.contains(&folder.key)) {
@@ -94,9 +118,13 @@ async fn count(reader: &SnapshotReader, paths: &[String]) -> Result<Counted, Err
 
 #[cfg(test)]
 mod tests {
+    use holdfast_graph_client::RECOVERABLE_ITEMS;
     use holdfast_repository::{BlobRef, ContentHash, FolderKey};
 
-    use super::*;
+    use super::{
+        super::made_snapshot::{Made, made_snapshot},
+        *,
+    };
 
     fn item(kind: EntryKind, size: u64, flags: EntryFlags) -> ItemEntry {
         let meta = BlobRef { h: ContentHash::from_bytes([0; 32]), offset: 0, len: 1 };
@@ -114,5 +142,28 @@ mod tests {
         let bytes = (25 << 20) + 7;
         let expected = Counted { items: 3, bytes, with_attachments: 1, folders: 1, file_pieces: 3 };
         assert_eq!(counted, expected);
+    }
+
+    #[tokio::test]
+    async fn what_was_deleted_is_planned_only_where_it_is_named() {
+        let snapshot = made_snapshot(&[
+            Made::folder("root", None),
+            Made::folder("Inbox", Some("root")),
+            Made::message("m1", "Inbox"),
+            Made::folder("Recoverable Items", Some("root")),
+            Made {
+                well_known: Some(RECOVERABLE_ITEMS),
+                ..Made::folder("Deletions", Some("Recoverable Items"))
+            },
+            Made::message("m2", "Deletions"),
+            Made::message("m3", "Deletions"),
+        ])
+        .await;
+        let everything = count_all(&snapshot, Workload::Mail).await.unwrap();
+        assert_eq!((everything.items, everything.folders), (1, 3));
+        for (path, n) in [("/", 1), ("/Inbox", 1), ("/recoverable items", 2), ("Deletions", 2), ("m3", 1)] {
+            let counted = count(&snapshot, &[path.to_owned()]).await.unwrap();
+            assert_eq!(counted.items, n, "{path}");
+        }
     }
 }

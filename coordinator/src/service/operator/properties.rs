@@ -29,6 +29,15 @@ pub(super) struct Properties {
     start: Option<UtcTime>,
     due_date_time: Option<UtcTime>,
     has_attachments: Option<bool>,
+    #[serde(rename = "_holdfast")]
+    holdfast: Option<Holdfast>,
+}
+
+/// What the worker added.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Holdfast {
+    well_known: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,6 +82,11 @@ impl Properties {
     /// Properties that cannot be read are shown as absent: one strange item must not hide its folder.
     pub(super) fn read(meta: &[u8]) -> Self {
         serde_json::from_slice(meta).unwrap_or_default()
+    }
+
+    /// A folder's well-known name.
+    pub(super) fn well_known(&self) -> Option<&str> {
+        self.holdfast.as_ref()?.well_known.as_deref()
     }
 
     /// What people call the item; empty where it has no name.

@@ -71,7 +71,7 @@ pub struct DriveItemUpdate {
 }
 
 impl GraphClient {
-    /// Creates a folder. One of the same name that is there already is returned instead.
+    /// Creates a folder. One of the same name that is there already, or a notebook, is returned instead.
     pub async fn create_drive_folder(
         &self,
         drive: &str,
@@ -91,7 +91,9 @@ impl GraphClient {
             Err(error) => return Err(error),
         };
         match self.drive_item_named(drive, parent, name).await? {
-            found if matches!(found.kind, DriveItemKind::Folder { .. }) => Ok(found),
+            found if matches!(found.kind, DriveItemKind::Folder { .. } | DriveItemKind::Package { .. }) => {
+                Ok(found)
+            }
             // A file has the name.
             _ => Err(error),
         }
@@ -110,7 +112,8 @@ impl GraphClient {
 
     /// Writes a file of at most 10 MiB in one call. Its times are set by [`Self::update_drive_item`].
     ///
-    /// Unless it replaces, an unknown outcome is [`GraphError::Ambiguous`]: look for the name first.
+    /// An unknown outcome is [`GraphError::Ambiguous`]: look for the name first, and at what it has: what is written twice has a
+    /// version too many.
     pub async fn put_drive_file(
         &self,
         drive: &str,
@@ -122,14 +125,13 @@ impl GraphClient {
         if content.len() > MAX_SMALL_FILE {
             return Err(GraphError::Config { setting: "small file", reason: "it is larger than 10 MiB" });
         }
-        let repeat = if conflict == NameConflict::Replace { Repeat::Safe } else { Repeat::Never };
         let url = format!(
             "{}?@microsoft.graph.conflictBehavior={}",
             self.named_url(drive, parent, name, "content"),
             conflict.word()
         );
         let body = Body { bytes: content, content_type: OCTETS };
-        let call = Call::put(url, body, repeat, Scope::SharePoint).costs(Weight::Listing);
+        let call = Call::put(url, body, Repeat::Never, Scope::SharePoint).costs(Weight::Listing);
         read_object(&self.send(call).await?.body, "a written file")
     }
 

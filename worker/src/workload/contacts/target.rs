@@ -17,7 +17,7 @@ use crate::{
         stored::broken,
         write_back::{
             Created, FolderMaker, ItemToWrite, KnownFolder, Occupant, Place, RESTORE_KEY_PROPERTY, Target,
-            TargetFolders, create_once, restore_key_property,
+            TargetFolders, copied, create_once, restore_key_property,
         },
     },
 };
@@ -177,11 +177,7 @@ fn missing_photo(code: &str) -> String {
 }
 
 fn body(stored: &Map<String, Value>, key: &str) -> Value {
-    let copied = COPIED.iter().filter_map(|name| {
-        let value = stored.get(*name).filter(|value| !value.is_null())?;
-        Some(((*name).to_owned(), value.clone()))
-    });
-    let mut body: Map<_, _> = copied.collect();
+    let mut body = copied(|name| stored.get(name), COPIED);
     body.insert("singleValueExtendedProperties".to_owned(), vec![restore_key_property(key)].into());
     Value::Object(body)
 }

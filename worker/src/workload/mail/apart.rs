@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use holdfast_graph_client::{MailFolder, RECOVERABLE_ITEMS};
+use holdfast_model::RECOVERABLE_PATH;
 
 use super::settings::{Read, Unreadable, is_refusal, put_made};
 use crate::{
@@ -21,8 +22,6 @@ const SEARCH_FOLDERS_NAME: &str = "Search Folders";
 /// The made folder of what can be recovered.
 const RECOVERABLE_ID: &str = "holdfast:recoverable-items";
 const RECOVERABLE_NAME: &str = "Recoverable Items";
-/// Where people find it.
-pub(super) const RECOVERABLE_PATH: &str = "/Recoverable Items";
 
 /// The ids that [`Unreadable`] may name.
 pub(super) const READ_AT_ONCE: [&str; 2] = [SEARCH_FOLDERS_ID, RECOVERABLE_ID];

@@ -3,9 +3,9 @@
 //! The invariant: nothing here can send mail, and a message that was no draft is created as none: the flags and dates only
 //! stick when they are part of the create.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::workload::write_back::restore_key_property;
+use crate::workload::write_back::{copied, restore_key_property};
 
 /// Properties that are created as they were.
 const COPIED: &[&str] = &[
@@ -35,12 +35,7 @@ pub enum CreateAs {
 
 /// The body of the create, without attachments.
 pub fn create_body(stored: &Value, key: &str, create_as: CreateAs) -> Value {
-    let mut body = Map::new();
-    for name in COPIED {
-        if let Some(value) = stored.get(*name).filter(|value| !value.is_null()) {
-            body.insert((*name).to_owned(), value.clone());
-        }
-    }
+    let mut body = copied(|name| stored.get(name), COPIED);
     let reply_to: Vec<Value> =
         reply_to(stored).filter(|recipient| is_valid_recipient(recipient)).cloned().collect();
     if !reply_to.is_empty() {

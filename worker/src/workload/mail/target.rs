@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use holdfast_graph_client::{ErrorClass, GraphError, MarkedMessage, Page, RECOVERABLE_ITEMS};
+use holdfast_model::asks_for_recoverable;
 use serde_json::Value;
 
 use super::{
-    apart::RECOVERABLE_PATH,
     meta::{StoredMessage, stored_message},
     restore_message::{CreateAs, create_body, loses_reply_to},
     settings::is_made,
@@ -251,12 +251,6 @@ fn is_recoverable(folder: &SnapshotFolder) -> bool {
     folder.well_known.as_deref() == Some(RECOVERABLE_ITEMS)
 }
 
-/// Whether what was deleted already is to come back: only where a path or an id names it, not with everything.
-fn asks_for_recoverable(paths: &[String]) -> bool {
-    let wanted = RECOVERABLE_PATH.to_lowercase();
-    paths.iter().any(|path| !path.starts_with('/') || path.to_lowercase().starts_with(&wanted))
-}
-
 fn occupant(message: MarkedMessage) -> Occupant {
     let name = message.internet_message_id.filter(|name| !name.is_empty());
     let look = subject_and_time(
@@ -279,16 +273,6 @@ fn subject_and_time(subject: &str, received: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_deleted_comes_back_only_where_it_is_named() {
-        let asks = |paths: &[&str]| {
-            asks_for_recoverable(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>())
-        };
-        assert!(!asks(&[]) && !asks(&["/"]) && !asks(&["/Inbox"]));
-        assert!(asks(&["/recoverable items"]) && asks(&["/Inbox", "/Recoverable Items/Deletions"]));
-        assert!(asks(&["AAkALg=="]), "an id names one item");
-    }
 
     #[test]
     fn a_message_is_recognised_by_its_name_and_by_subject_and_time_where_it_has_none() {

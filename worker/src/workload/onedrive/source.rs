@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use holdfast_graph_client::{Change, DriveItem, DriveItemKind, GraphError, SharingChanges};
+use holdfast_graph_client::{Change, DriveItem, DriveItemKind, GraphError};
 use holdfast_repository::{EntryFlags, EntryKind, FolderKey, ItemEntry, ItemFields, TreeRoots};
 use serde::Deserialize;
 
@@ -65,7 +65,7 @@ impl Source for DriveSource {
         link: Option<&str>,
         _is_plain: bool,
     ) -> Result<ItemPage<DriveItem>, GraphError> {
-        let page = self.context.graph.drive_delta(drive, link, SharingChanges::Leave).await?;
+        let page = self.context.graph.drive_delta(drive, link).await?;
         let items = page.items.into_iter().map(|change| match change {
             Change::Present(item) => ItemChange::Present(item),
             Change::Removed { id, .. } => ItemChange::Removed { id },

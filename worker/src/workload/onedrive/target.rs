@@ -22,7 +22,7 @@ use crate::{
     workload::{
         snapshot_folders::SnapshotFolders,
         stored::broken,
-        write_back::{Created, ItemToWrite, Occupant, Place, Target, restore_prefix},
+        write_back::{ContainerLoss, Created, ItemToWrite, Occupant, Place, Target, restore_prefix},
     },
 };
 
@@ -30,6 +30,8 @@ use crate::{
 const ROOT: &str = "root";
 /// What cannot be brought back, because it is a link to something in another drive.
 const SHORTCUT: &str = "ShortcutNotRestored";
+/// Microsoft makes notebooks and the like, not we: what was one comes back as a folder with its files.
+const PACKAGE: &str = "PackageRestoredAsFolder";
 /// How many names are tried for a file whose own is taken.
 const MAX_NAMES: u32 = 50;
 
@@ -41,12 +43,16 @@ pub(super) struct DriveTarget<'a> {
     top: String,
     /// The folders that are there or were made, by their position in the snapshot.
     resolved: HashMap<usize, String>,
+    /// What could not be brought back of folders, until the engine asks.
+    losses: Vec<ContainerLoss>,
 }
 
 /// A stored file.
 pub(super) struct Stored {
     name: String,
     times: FileTimes,
+    /// It is a notebook, or something else that looks like a file and is a folder.
+    is_package: bool,
     holdfast: StoredDriveItem,
 }
 
@@ -58,7 +64,7 @@ impl<'a> DriveTarget<'a> {
         for name in context.into.split('/').filter(|name| !name.is_empty()) {
             top = context.graph.create_drive_folder(&drive, &top, name).await?.id;
         }
-        Ok(Self { context, drive, top, resolved: HashMap::new() })
+        Ok(Self { context, drive, top, resolved: HashMap::new(), losses: Vec::new() })
     }
 
     /// The target's folder for one of the snapshot, made with its parents where it is missing.
@@ -80,25 +86,29 @@ impl<'a> DriveTarget<'a> {
         }
         for index in missing.into_iter().rev() {
             let folder = &folders.all()[index];
-            id = self.context.graph.create_drive_folder(&self.drive, &id, &folder.name).await?.id;
-            self.give_folder(&id, &folder.id).await?;
+            let made = self.context.graph.create_drive_folder(&self.drive, &id, &folder.name).await?;
+            for code in self.give_folder(&made, &folder.id).await? {
+                self.losses.push(ContainerLoss { index, code });
+            }
+            id = made.id;
             self.resolved.insert(index, id.clone());
         }
         Ok(id)
     }
 
-    /// Gives a folder the times and the permissions that it had.
-    async fn give_folder(&self, id: &str, stored_id: &str) -> Result<(), JobError> {
+    /// Gives a folder the times and the permissions that it had; returns the codes of what it lacks.
+    async fn give_folder(&self, made: &DriveItem, stored_id: &str) -> Result<Vec<String>, JobError> {
         let reader = &self.context.reader;
-        let Some(entry) = reader.item(&crate::backup::key(stored_id)).await? else { return Ok(()) };
+        let Some(entry) = reader.item(&crate::backup::key(stored_id)).await? else { return Ok(Vec::new()) };
         let stored = self.read(&reader.meta(&entry).await?)?;
         let times = DriveItemUpdate { times: stored.times, ..DriveItemUpdate::default() };
-        self.context.graph.update_drive_item(&self.drive, id, &times).await?;
-        for loss in grants::give(self.context, (&self.drive, id), &stored.holdfast.permissions).await? {
-            // A folder has no place in the account of a restore.
-            tracing::warn!(code = %loss, "a permission of a folder was not restored");
+        self.context.graph.update_drive_item(&self.drive, &made.id, &times).await?;
+        let place = (self.drive.as_str(), made.id.as_str());
+        let mut losses = grants::give(self.context, place, &stored.holdfast.permissions).await?;
+        if stored.is_package && !matches!(made.kind, DriveItemKind::Package { .. }) {
+            losses.push(PACKAGE.to_owned());
         }
-        Ok(())
+        Ok(losses)
     }
 
     /// Moves a proved file to the name that it belongs to, or to one beside it where that is taken.
@@ -122,9 +132,14 @@ impl Target for DriveTarget<'_> {
 
     const ITEM_BYTES: u64 = 32 << 20;
     const KEY_IS_CONTENT: bool = true;
+    const CREATE_REMOVES_REPLACED: bool = true;
 
     async fn place(&mut self, folders: &SnapshotFolders, index: usize) -> Result<Place, JobError> {
         Ok(Place::In(self.folder(folders, index).await?))
+    }
+
+    fn take_container_losses(&mut self) -> Vec<ContainerLoss> {
+        std::mem::take(&mut self.losses)
     }
 
     async fn occupants(&self, folder: &str, link: Option<&str>) -> Result<Page<Occupant>, GraphError> {
@@ -143,6 +158,7 @@ impl Target for DriveTarget<'_> {
         Ok(Stored {
             name: text(item.get("name")).unwrap_or_default(),
             times: FileTimes { created: time("createdDateTime"), modified: time("lastModifiedDateTime") },
+            is_package: item.get("package").is_some_and(|package| !package.is_null()),
             holdfast: stored_drive_item(meta)?,
         })
     }
@@ -187,7 +203,6 @@ impl Target for DriveTarget<'_> {
         }
     }
 
-    /// The new file took the name of the old one: that is gone already. One of another name is left by an earlier attempt.
     async fn delete(&self, _folder: &str, id: &str) -> Result<(), GraphError> {
         self.context.graph.delete_drive_item(&self.drive, id).await
     }

@@ -1,13 +1,14 @@
 //! One file on its way to a drive, under a temporary name.
 //!
 //! Memory: one fragment. The one thing to know: a session that is gone begins the file again, a bounded number of times; every
-//! other trouble goes on where it stopped.
+//! other trouble goes on where it stopped. Where nobody knows whether a write arrived, what is there is looked at before it is
+//! written again: a second write would make a second version.
 
 use bytes::BytesMut;
 use futures::TryStreamExt as _;
 use holdfast_graph_client::{
     DriveItem, DriveUpload, DriveUploadProgress, ErrorClass, FileTimes, GraphError, NameConflict,
-    NewDriveFile,
+    NewDriveFile, QuickXorHash,
 };
 use holdfast_repository::ContentPart;
 
@@ -18,6 +19,8 @@ use crate::{JobError, restore::RestoreContext};
 const ONE_CALL_BYTES: u64 = 4 << 20;
 /// How often a file is begun.
 const ATTEMPTS: u32 = 4;
+/// How often one version is written of which nobody knows whether it arrived.
+const WRITES: u32 = 4;
 /// How often a file is written that does not arrive as it was sent: Microsoft rewrites some.
 const PROOFS: u32 = 2;
 /// What was restored is not what Microsoft says that it has.
@@ -62,18 +65,17 @@ impl<'a> Upload<'a> {
         }
     }
 
+    /// Each becomes a version of the next one.
     async fn write_once(
         &self,
         current: &ContentPart,
         earlier: &[ContentPart],
     ) -> Result<DriveItem, JobError> {
-        let mut conflict = NameConflict::Fail;
+        let mut there = None;
         for part in earlier.iter().rev() {
-            self.put(part, conflict).await?;
-            // Each becomes a version of the next one.
-            conflict = NameConflict::Replace;
+            there = Some(self.put(part, there.as_ref()).await?);
         }
-        self.put(current, conflict).await
+        self.put(current, there.as_ref()).await
     }
 
     /// Takes away what an attempt left under the temporary name.
@@ -85,20 +87,61 @@ impl<'a> Upload<'a> {
         }
     }
 
-    async fn put(&self, part: &ContentPart, conflict: NameConflict) -> Result<DriveItem, JobError> {
-        match part.len {
-            0..=ONE_CALL_BYTES => self.in_one_call(part, conflict).await,
-            _ => self.in_fragments(part, conflict).await,
+    /// Writes one version on top of what is there.
+    async fn put(&self, part: &ContentPart, there: Option<&DriveItem>) -> Result<DriveItem, JobError> {
+        let mut n_writes = 0;
+        loop {
+            n_writes += 1;
+            let mut sent = Sent { len: part.len, hash: QuickXorHash::new() };
+            let put = match part.len {
+                0..=ONE_CALL_BYTES => self.in_one_call(part, conflict(there), &mut sent).await,
+                _ => self.in_fragments(part, conflict(there), &mut sent).await,
+            };
+            let error = match put {
+                Err(JobError::Graph(error @ GraphError::Ambiguous { .. })) => error,
+                other => return other,
+            };
+            match self.look(&sent, there).await? {
+                Seen::Arrived(item) => return Ok(*item),
+                Seen::AsBefore if n_writes < WRITES => {
+                    tracing::debug!(n_writes, "what was sent did not arrive, sending it again");
+                }
+                Seen::AsBefore | Seen::Other => return Err(error.into()),
+            }
         }
     }
 
-    async fn in_one_call(&self, part: &ContentPart, conflict: NameConflict) -> Result<DriveItem, JobError> {
+    /// Finds out what became of a write.
+    async fn look(&self, sent: &Sent, there: Option<&DriveItem>) -> Result<Seen, JobError> {
+        match self.context.graph.drive_item_named(self.drive, self.folder, &self.name).await {
+            Ok(found) if there.is_some_and(|there| there.etag.is_some() && there.etag == found.etag) => {
+                Ok(Seen::AsBefore)
+            }
+            Ok(found) if sent.is(&found) => Ok(Seen::Arrived(Box::new(found))),
+            Ok(_) => Ok(Seen::Other),
+            Err(error) if error.class() == ErrorClass::Gone && there.is_none() => Ok(Seen::AsBefore),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn in_one_call(
+        &self,
+        part: &ContentPart,
+        conflict: NameConflict,
+        sent: &mut Sent,
+    ) -> Result<DriveItem, JobError> {
         let content = self.context.reader.read_range(part, 0, part.len).await?;
+        sent.hash.update(&content);
         let graph = &self.context.graph;
         Ok(graph.put_drive_file(self.drive, self.folder, &self.name, content, conflict).await?)
     }
 
-    async fn in_fragments(&self, part: &ContentPart, conflict: NameConflict) -> Result<DriveItem, JobError> {
+    async fn in_fragments(
+        &self,
+        part: &ContentPart,
+        conflict: NameConflict,
+        sent: &mut Sent,
+    ) -> Result<DriveItem, JobError> {
         let file =
             NewDriveFile { name: self.name.clone(), size: part.len, times: FileTimes::default(), conflict };
         let mut upload = self.context.graph.create_drive_upload(self.drive, self.folder, &file).await?;
@@ -108,6 +151,7 @@ impl<'a> Upload<'a> {
             while buffer.len() < upload.fragment_size()
                 && let Some(piece) = pieces.try_next().await?
             {
+                sent.hash.update(&piece);
                 buffer.extend_from_slice(&piece);
             }
             if buffer.is_empty() {
@@ -135,14 +179,37 @@ impl<'a> Upload<'a> {
                 let _received = buffer.split_to(taken.min(buffer.len()));
                 Ok(None)
             }
-            // The answer to the last fragment was lost.
-            Err(GraphError::Ambiguous { .. }) => {
-                let item = graph.drive_item_named(self.drive, self.folder, &self.name).await?;
-                Ok(Some(item))
-            }
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What was sent of one version.
+struct Sent {
+    len: u64,
+    hash: QuickXorHash,
+}
+
+impl Sent {
+    /// Whether an item has it. Where Microsoft gives no hash its length has to do.
+    fn is(&self, item: &DriveItem) -> bool {
+        item.size == self.len && item.hash().is_none_or(|hash| hash == self.hash.clone().finish())
+    }
+}
+
+/// What is found after a write of which nobody knows whether it arrived.
+enum Seen {
+    /// What was sent.
+    Arrived(Box<DriveItem>),
+    /// What was there before it.
+    AsBefore,
+    /// Something else.
+    Other,
+}
+
+/// The first version is not to take the place of what a killed attempt left.
+fn conflict(there: Option<&DriveItem>) -> NameConflict {
+    if there.is_some() { NameConflict::Replace } else { NameConflict::Fail }
 }
 
 /// Whether the file has to be begun again: its session is gone, nobody knows whether it was written, or an attempt that was

@@ -17,7 +17,7 @@ use crate::{
         stored::broken,
         write_back::{
             AttachTo, Created, FolderMaker, ItemToWrite, KnownFolder, Occupant, Place, Target, TargetLists,
-            attach_all, create_once,
+            attach_all, copied, create_once,
         },
     },
 };
@@ -102,7 +102,8 @@ impl<'a> TaskTarget<'a> {
         };
         // They are made in order, so that those that are there are the first.
         while let Some(step) = steps.get(n_there) {
-            match graph.create_todo_task_part(user, (list, task), part, &copied(step, COPIED_OF_STEP)).await {
+            let step = Value::Object(copied(|name| step.get(name), COPIED_OF_STEP));
+            match graph.create_todo_task_part(user, (list, task), part, &step).await {
                 Ok(_) => n_there += 1,
                 Err(GraphError::Ambiguous { .. }) => {
                     n_there = graph.todo_task_part(user, list, task, part).await?.len();
@@ -147,11 +148,12 @@ impl Target for TaskTarget<'_> {
     async fn create(&self, item: &ItemToWrite<'_, Stored>) -> Result<Created, JobError> {
         let (graph, user, list) = (&self.context.graph, &self.context.user, item.container);
         let Stored { task, holdfast } = &item.stored;
-        let mut body = copied(&Value::Object(task.clone()), COPIED);
-        body["extensions"] = vec![restore_extension(&item.key)].into();
-        let links = holdfast.linked_resources.iter().map(|link| copied(link, COPIED_OF_LINK));
-        body["linkedResources"] = links.collect();
-        let body = &body;
+        let mut body = copied(|name| task.get(name), COPIED);
+        body.insert("extensions".to_owned(), vec![restore_extension(&item.key)].into());
+        let links = holdfast.linked_resources.iter();
+        let links = links.map(|link| copied(|name| link.get(name), COPIED_OF_LINK));
+        body.insert("linkedResources".to_owned(), links.collect());
+        let body = &Value::Object(body);
         let create = || async move { Ok(task_key(list, &graph.create_todo_task(user, list, body).await?)) };
         let id = create_once(self, (list, &item.key), create).await?;
         Ok(Created { id, losses: Vec::new() })
@@ -180,15 +182,6 @@ impl Target for TaskTarget<'_> {
     }
 }
 
-/// These properties of an object, where they are set.
-fn copied(object: &Value, names: &[&str]) -> Value {
-    let values = names.iter().filter_map(|name| {
-        let value = object.get(*name).filter(|value| !value.is_null())?;
-        Some(((*name).to_owned(), value.clone()))
-    });
-    Value::Object(values.collect())
-}
-
 fn occupant(list: &str, task: MarkedItem) -> Occupant {
     let fields = serde_json::from_slice(&task.raw).unwrap_or_default();
     Occupant { id: task_key(list, &task.id), restore_key: task.value, looks: vec![look(&fields)] }
@@ -211,9 +204,10 @@ mod tests {
             "id": "t", "title": "buy", "status": "completed", "dueDateTime": null, "hasAttachments": true,
             "createdDateTime": "2026-01-01T00:00:00Z", "_holdfast": {},
         });
-        assert_eq!(copied(&stored, COPIED), json!({ "title": "buy", "status": "completed" }));
+        let of = |object: &Value, names| Value::Object(copied(|name| object.get(name), names));
+        assert_eq!(of(&stored, COPIED), json!({ "title": "buy", "status": "completed" }));
         let step = json!({ "id": "s", "displayName": "milk", "isChecked": false, "checkedDateTime": null });
-        assert_eq!(copied(&step, COPIED_OF_STEP), json!({ "displayName": "milk", "isChecked": false }));
+        assert_eq!(of(&step, COPIED_OF_STEP), json!({ "displayName": "milk", "isChecked": false }));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! and a create whose outcome is unknown is looked up by that key before it is repeated.
 
 mod attachments;
+mod copied;
 mod existing;
 mod flat;
 mod folders;
@@ -16,12 +17,13 @@ mod run;
 mod target;
 
 pub use attachments::{AttachTo, Attachment, SESSION_FROM_BYTES, attach_all};
+pub use copied::copied;
 pub use flat::TargetLists;
 pub use folders::{FolderMaker, KnownFolder, TargetFolders, make_once};
 pub use restore_key::{RESTORE_KEY_PROPERTY, restore_key, restore_key_property, restore_prefix};
 pub use run::WriteBack;
 pub(super) use run::{Written, count, create_once, occupants};
-pub use target::{Created, ItemToWrite, Occupant, Place, Target};
+pub use target::{ContainerLoss, Created, ItemToWrite, Occupant, Place, Target};
 
 /// How often a create of unknown outcome is repeated.
 pub(super) const CREATE_ATTEMPTS: u32 = 4;

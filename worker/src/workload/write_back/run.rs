@@ -8,7 +8,7 @@ use holdfast_model::{Account, ConflictPolicy};
 use holdfast_repository::ItemEntry;
 
 use super::{
-    CREATE_ATTEMPTS, Created, ItemToWrite, Occupant, Place, Target, existing::Existing,
+    CREATE_ATTEMPTS, ContainerLoss, Created, ItemToWrite, Occupant, Place, Target, existing::Existing,
     restore_key::restore_prefix,
 };
 use crate::{
@@ -93,7 +93,9 @@ impl<'a, T: Target> WriteBack<'a, T> {
 
     /// Restores one folder: all its items, or only these.
     async fn folder(&mut self, index: usize, only: Option<Vec<(String, ItemEntry)>>) -> Result<(), JobError> {
-        let id = match self.target.place(&self.folders, index).await? {
+        let place = self.target.place(&self.folders, index).await?;
+        self.count_container_losses();
+        let id = match place {
             Place::In(id) => id,
             Place::Nowhere => return Ok(()),
         };
@@ -125,6 +127,21 @@ impl<'a, T: Target> WriteBack<'a, T> {
         drop(written);
         self.restored = restored;
         Ok(())
+    }
+
+    /// A container that lacks something stands in the account as an item of its own: nothing else says what of it is missing.
+    fn count_container_losses(&mut self) {
+        let mut counted = None;
+        for ContainerLoss { index, code } in self.target.take_container_losses() {
+            if counted.replace(index) != Some(index) {
+                let account = &mut self.restored.account;
+                account.listed += 1;
+                account.stored += 1;
+                account.incomplete += 1;
+            }
+            let folder = &self.folders.all()[index];
+            self.restored.failed.push(ItemFailure::ours(&folder.id, &folder.path, &code, false));
+        }
     }
 
     /// Reads what is in a container, once.
@@ -164,7 +181,8 @@ impl<'a, T: Target> WriteBack<'a, T> {
         let replaces = same.filter(|_| self.context.conflict == ConflictPolicy::Replace);
         let item = ItemToWrite { id, key, entry, stored, container: &container.id, replaces };
         let (written, losses) = self.write(&item, before).await?;
-        if let Some(old) = &item.replaces {
+        let is_removed = T::CREATE_REMOVES_REPLACED && written == Written::Created;
+        if let Some(old) = item.replaces.as_ref().filter(|_| !is_removed) {
             self.target.delete(&container.id, old).await?;
         }
         Ok((written, losses))
@@ -265,13 +283,66 @@ pub(in crate::workload) fn count(
             }
             restored.failed.push(failed);
         }
-        // No copy of it is left. That must not keep the others from coming back.
         Err(JobError::Repository(error)) if !error.is_retryable() => {
-            tracing::warn!(%error, "item cannot be read");
-            account.failed_permanent += 1;
-            restored.failed.push(ItemFailure::ours(id, path, "unreadable", false));
+            restored.count_unreadable(id, path, &error);
         }
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use holdfast_graph_client::Page;
+
+    use super::*;
+
+    /// Every page of its only container names another.
+    struct Endless;
+
+    #[async_trait]
+    impl Target for Endless {
+        type Stored = ();
+
+        const ITEM_BYTES: u64 = 0;
+
+        async fn place(&mut self, _folders: &SnapshotFolders, _index: usize) -> Result<Place, JobError> {
+            Ok(Place::Nowhere)
+        }
+
+        async fn occupants(
+            &self,
+            _container: &str,
+            _link: Option<&str>,
+        ) -> Result<Page<Occupant>, GraphError> {
+            Ok(Page { items: Vec::new(), next: Some("next".to_owned()), delta: None })
+        }
+
+        fn read(&self, _meta: &Bytes) -> Result<(), JobError> {
+            Ok(())
+        }
+
+        fn look(&self, (): &()) -> String {
+            String::new()
+        }
+
+        async fn create(&self, _item: &ItemToWrite<'_, ()>) -> Result<Created, JobError> {
+            unreachable!("what is in the container is not known")
+        }
+
+        async fn delete(&self, _container: &str, _id: &str) -> Result<(), GraphError> {
+            unreachable!("what is in the container is not known")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_does_not_end_is_an_error_because_what_it_lacks_would_be_written_twice() {
+        let error = occupants(&Endless, "c").await.unwrap_err();
+        assert!(matches!(error, GraphError::TooMany { limit: MAX_PAGES, .. }), "{error}");
+        let create = || async { Err(GraphError::Ambiguous { source: Box::new(GraphError::Changed) }) };
+        let error = create_once(&Endless, ("c", "key"), create).await.unwrap_err();
+        assert!(matches!(error, JobError::Graph(GraphError::TooMany { .. })), "{error}");
+    }
 }

@@ -53,6 +53,15 @@ pub struct Created {
     pub losses: Vec<String>,
 }
 
+/// Something of a container that could not be brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerLoss {
+    /// The position of the snapshot's folder.
+    pub index: usize,
+    /// The code.
+    pub code: String,
+}
+
 /// One workload, as the engine sees it.
 #[async_trait]
 pub trait Target: Send + Sync + Sized {
@@ -61,6 +70,10 @@ pub trait Target: Send + Sync + Sized {
 
     /// Whether a key tells only what an item is, not that this restore made it: such an occupant may be in the way of others.
     const KEY_IS_CONTENT: bool = false;
+
+    /// Whether [`Self::create`] itself removes what is replaced, because the new one takes its name; else it goes when the new one
+    /// is complete.
+    const CREATE_REMOVES_REPLACED: bool = false;
 
     /// What one item may hold in memory while it is written, bytes.
     const ITEM_BYTES: u64;
@@ -75,6 +88,11 @@ pub trait Target: Send + Sync + Sized {
 
     /// Where the items of a folder go; it is made where it is missing.
     async fn place(&mut self, folders: &SnapshotFolders, index: usize) -> Result<Place, JobError>;
+
+    /// What could not be brought back of the containers that were placed since this was asked last.
+    fn take_container_losses(&mut self) -> Vec<ContainerLoss> {
+        Vec::new()
+    }
 
     /// One page of what is in a container.
     async fn occupants(&self, container: &str, link: Option<&str>) -> Result<Page<Occupant>, GraphError>;
@@ -106,6 +124,6 @@ pub trait Target: Send + Sync + Sized {
         Ok(Vec::new())
     }
 
-    /// Deletes an occupant that was replaced.
+    /// Deletes an occupant that was replaced, or is left of an earlier attempt to.
     async fn delete(&self, container: &str, id: &str) -> Result<(), GraphError>;
 }

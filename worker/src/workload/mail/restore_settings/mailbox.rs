@@ -1,9 +1,12 @@
 //! The settings of a mailbox. They are overwritten, so only a path that names them brings them back.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Outcome, Run, Stored};
-use crate::{JobError, workload::write_back::Written};
+use crate::{
+    JobError,
+    workload::write_back::{Written, copied},
+};
 
 /// Settings that may be written as they were; the archive folder and the mailbox's purpose are Exchange's own.
 const COPIED: &[&str] = &[
@@ -40,13 +43,13 @@ pub(super) async fn restore<'a>(
 
 /// What is written, and what of it is not as it was.
 fn body(settings: &Value) -> (Value, Vec<String>) {
-    let mut body = copied(settings, COPIED);
+    let mut body = copied(|name| settings.get(name), COPIED);
     let mut losses = Vec::new();
     if let Some(replies) = settings.get("automaticRepliesSetting").filter(|replies| replies.is_object()) {
         let status = replies.get("status").and_then(Value::as_str).unwrap_or("disabled");
-        let mut off = copied(replies, REPLIES_COPIED);
+        let mut off = copied(|name| replies.get(name), REPLIES_COPIED);
         if status == "scheduled" {
-            off.extend(copied(replies, REPLIES_TIMES));
+            off.extend(copied(|name| replies.get(name), REPLIES_TIMES));
         }
         off.insert("status".to_owned(), json!("disabled"));
         body.insert("automaticRepliesSetting".to_owned(), off.into());
@@ -55,14 +58,6 @@ fn body(settings: &Value) -> (Value, Vec<String>) {
         }
     }
     (body.into(), losses)
-}
-
-fn copied(from: &Value, names: &[&str]) -> Map<String, Value> {
-    let copy = |name: &&str| {
-        let value = from.get(*name).filter(|value| !value.is_null())?;
-        Some(((*name).to_owned(), value.clone()))
-    };
-    names.iter().filter_map(copy).collect()
 }
 
 #[cfg(test)]
