@@ -81,7 +81,8 @@ def read_eml(path):
 
 
 def read_mbox(path):
-    for message in mailbox.mbox(path, create=False):
+    parse = lambda stream: email.message_from_binary_file(stream, policy=email.policy.default)
+    for message in mailbox.mbox(path, parse, create=False):
         yield {"file": path.name, "path": str(path)} | headers(message)
 
 
