@@ -26,7 +26,7 @@ use harness::{
     sim,
 };
 use holdfast_graph_sim::SimOptions;
-use holdfast_proto::coordinator::ListJobsRequest;
+use holdfast_proto::coordinator::{Job, ListJobsRequest};
 
 use report::Measured;
 use variant::{Plan, Variant, scaled};
@@ -82,8 +82,8 @@ async fn measure(plan: &Plan, variant: Variant) -> anyhow::Result<Measured> {
     let counters = protected.tenant.handle.counters();
     // A job that had nothing more to do would be counted as quota that was not used.
     let status = protected.cluster.operator().list_jobs(ListJobsRequest::default()).await?.into_inner();
-    let mut ended =
-        status.jobs.iter().filter(|job| !matches!(job.state.as_str(), "running" | "queued" | "deferred"));
+    let has_ended = |job: &&Job| !matches!(job.state.as_str(), "running" | "queued" | "deferred");
+    let mut ended = status.jobs.iter().filter(|job| job.parent.is_empty()).filter(has_ended);
     if let Some(job) = ended.next() {
         anyhow::bail!("the job of {} ({}) is {}: {}", job.resource, job.workload, job.state, job.message);
     }
