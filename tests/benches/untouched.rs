@@ -24,9 +24,17 @@ const MAILBOXES: u32 = 200;
 const ITEMS_OF_A_WORKLOAD: u32 = 20;
 const MESSAGE_BYTES: u64 = 3_000;
 const WITHIN: Duration = Duration::from_secs(3_600);
-/// One call each per run.
-const OF_DELTA_SCOPES: [&str; 5] =
-    ["message_delta", "contact_delta", "task_delta", "calendar_event_delta", "drive_delta"];
+/// One call each per run: of items, and of the folders and lists that they are in.
+const OF_DELTA_SCOPES: [&str; 8] = [
+    "message_delta",
+    "contact_delta",
+    "task_delta",
+    "calendar_event_delta",
+    "drive_delta",
+    "folder_delta",
+    "contact_folder_delta",
+    "todo_list_delta",
+];
 /// Pages of calendars without delta.
 const OF_LISTED_CALENDARS: [&str; 2] = ["calendar_event_list", "calendar_event_view"];
 /// Whoever asks for these reads content.
